@@ -1,0 +1,3 @@
+//! The command: everything it can do is in the library.
+
+fn main() {}

@@ -1,0 +1,225 @@
+//! What a run was asked to do: plain values, made by the command line or by a library's user,
+//! that travel to both ends unchanged.
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that shapes one sync, diff or verify.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct SyncOptions {
+    /// Which properties are preserved and compared.
+    pub fidelity: Fidelity,
+    /// How files of the same name are compared.
+    pub compare: Compare,
+    /// Which entries take part.
+    pub selection: Selection,
+    /// What happens to entries that only the destination has; `None` leaves them.
+    pub delete: Option<Delete>,
+    /// Where replaced and deleted entries go instead of away.
+    pub keep: Keep,
+    /// Whose the entries become.
+    pub ownership: Ownership,
+    /// `--chmod` clauses in order, as rsync writes them (`D755`, `F644`, `u+rwX,go-w`).
+    pub chmod: Vec<String>,
+    /// Store ownership, devices and ACLs in rsync's `user.rsync.%stat` attributes.
+    pub fake_super: bool,
+    /// How content travels.
+    pub transfer: Transfer,
+    /// How content is written.
+    pub write: Write,
+    /// Change nothing; report what a run would do.
+    pub dry_run: bool,
+    /// Do not trust cached content hashes.
+    pub rehash: bool,
+    /// Send an item event for every changed entry (off saves the traffic when nobody looks).
+    pub itemize: bool,
+}
+
+/// Which properties are preserved and compared. Kinds, names, link targets and the content of
+/// files always are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fidelity {
+    /// Permission bits, setuid, setgid and sticky included.
+    pub perms: bool,
+    /// Owners.
+    pub owner: bool,
+    /// Groups.
+    pub group: bool,
+    /// Modification times of all but directories and symlinks.
+    pub times: bool,
+    /// Modification times of directories.
+    pub dir_times: bool,
+    /// Modification times of symlinks.
+    pub link_times: bool,
+    /// Extended attributes other than ACLs.
+    pub xattrs: bool,
+    /// POSIX ACLs.
+    pub acls: bool,
+    /// Which names share one file.
+    pub hard_links: bool,
+    /// Symlinks; off leaves them out.
+    pub symlinks: bool,
+    /// Device nodes; off leaves them out.
+    pub devices: bool,
+    /// FIFOs and sockets; off leaves them out.
+    pub specials: bool,
+    /// Holes in files are holes in their copies.
+    pub sparse: bool,
+}
+
+impl Default for Fidelity {
+    /// All of it.
+    fn default() -> Fidelity {
+        Fidelity {
+            perms: true,
+            owner: true,
+            group: true,
+            times: true,
+            dir_times: true,
+            link_times: true,
+            xattrs: true,
+            acls: true,
+            hard_links: true,
+            symlinks: true,
+            devices: true,
+            specials: true,
+            sparse: true,
+        }
+    }
+}
+
+/// How files of the same name are held to be equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum Compare {
+    /// Same size and mtime.
+    #[default]
+    Quick,
+    /// Same content hash.
+    Checksum,
+    /// Same size, whatever the mtime.
+    SizeOnly,
+    /// Never: every file is compared by content.
+    IgnoreTimes,
+}
+
+/// Which entries take part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Selection {
+    /// Filter rules in rsync's long form (`- *.o`, `+ /keep/`), first match wins.
+    pub rules: Vec<RuleText>,
+    /// Larger files do not take part, in bytes.
+    pub max_size: Option<u64>,
+    /// Smaller files do not take part, in bytes.
+    pub min_size: Option<u64>,
+    /// Do not enter directories on another filesystem.
+    pub one_file_system: bool,
+}
+
+/// One filter rule as written, raw bytes because patterns match raw names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleText(#[serde(with = "serde_bytes")] pub Vec<u8>);
+
+/// How entries that only the destination has are deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Delete {
+    /// Excluded names are deleted too.
+    pub excluded: bool,
+    /// The most that may go; `None` means the built-in guard (half of the entries, and over 100).
+    pub max: Option<DeleteLimit>,
+}
+
+/// The most entries that a run may delete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeleteLimit {
+    /// So many entries.
+    Entries(u64),
+    /// So many percent of the destination's entries, 0 to 100.
+    Percent(u8),
+}
+
+/// Where replaced and deleted entries go. A `None` and a `false` everywhere: they are gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Keep {
+    /// Deleted and replaced entries move beneath this directory, one folder for each run.
+    pub trash: Option<Trash>,
+    /// Replaced and deleted entries stay beside the new ones under this suffix (`~`).
+    #[serde(with = "serde_bytes")]
+    pub backup_suffix: Option<Vec<u8>>,
+}
+
+/// Where the trash is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Trash {
+    /// `.cutover-trash` in the destination's root, never synced and never deleted.
+    InRoot,
+    /// This directory, on the destination's filesystem.
+    At(#[serde(with = "serde_bytes")] Vec<u8>),
+}
+
+/// Whose the entries become.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Ownership {
+    /// Keep numbers; do not look names up.
+    pub numeric_ids: bool,
+    /// `--usermap` rules in order: `FROM:TO`, names, numbers, ranges and `*`.
+    pub usermap: Vec<String>,
+    /// `--groupmap` rules in order.
+    pub groupmap: Vec<String>,
+}
+
+/// How content travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Transfer {
+    /// When the old file is used as a basis.
+    pub delta: DeltaMode,
+    /// Size of a delta block in bytes, a power of two from 2 KiB to 256 KiB; `None` chooses.
+    pub block_bytes: Option<u32>,
+    /// The most content bytes a second.
+    pub bandwidth_bytes_per_s: Option<u64>,
+    /// Whether frames may be compressed.
+    pub compress: Compress,
+}
+
+/// When a file's old version is used as a basis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum DeltaMode {
+    /// Over a connection, not for local copies.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never: changed files are sent whole.
+    Never,
+}
+
+/// Whether frames are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum Compress {
+    /// When a sample shows that it pays and the link is the limit.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How content is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Write {
+    /// When what was written is made durable.
+    pub fsync: Fsync,
+    /// Change files in place instead of replacing them: readers may see a mixture.
+    pub inplace: bool,
+}
+
+/// When what was written is made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum Fsync {
+    /// Once, before the run reports success.
+    #[default]
+    End,
+    /// Each file before it takes its name.
+    Each,
+    /// Never.
+    None,
+}
