@@ -1,11 +1,14 @@
 //! What a run tells whoever watches it. Events are values, so that they can cross the wire, be
 //! written as JSON or be drawn as a progress bar; the engine itself never prints.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::entry::EntryKind;
+use crate::error::Error;
 use crate::path::RelPath;
 
 /// Receives a run's events.
@@ -263,4 +266,38 @@ pub struct Summary {
     pub differs: bool,
     /// Wall time.
     pub elapsed: Duration,
+}
+
+/// The wish to stop, shared by all threads of a run and by whoever started it.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// A wish not yet made.
+    pub fn new() -> Cancel {
+        Cancel::default()
+    }
+
+    /// Asks the run to stop; safe in a signal handler.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the run shall stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// [`Error::Interrupted`] once the run shall stop.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.is_cancelled() {
+            return Err(Error::Interrupted);
+        }
+        Ok(())
+    }
+
+    /// The flag itself, for a signal handler that sets one.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
 }
