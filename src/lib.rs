@@ -10,5 +10,6 @@ pub mod digest;
 pub mod entry;
 pub mod error;
 pub mod events;
+pub mod fs;
 pub mod options;
 pub mod path;
