@@ -46,6 +46,10 @@ pub struct ListScratch {
     buffer: Vec<MaybeUninit<u8>>,
 }
 
+/// What [`Dir::list`] calls with each entry's name, inode number and, where the filesystem tells,
+/// kind.
+pub type VisitEntry<'a> = dyn FnMut(&[u8], u64, Option<EntryKind>) + 'a;
+
 impl ListScratch {
     /// An empty buffer; the first listing fills it.
     pub fn new() -> ListScratch {
@@ -145,13 +149,9 @@ impl Dir {
         Ok(target.into_bytes())
     }
 
-    /// Calls `visit` with the name, inode number and, where the filesystem tells, the kind of
-    /// every entry but `.` and `..`, in the filesystem's order. Starts over at each call.
-    pub fn list(
-        &self,
-        scratch: &mut ListScratch,
-        visit: &mut dyn FnMut(&[u8], u64, Option<EntryKind>),
-    ) -> io::Result<()> {
+    /// Calls `visit` with every entry but `.` and `..`, in the filesystem's order. Starts over at
+    /// each call.
+    pub fn list(&self, scratch: &mut ListScratch, visit: &mut VisitEntry<'_>) -> io::Result<()> {
         rustix::fs::seek(&self.fd, SeekFrom::Start(0))?;
         let buffer = &mut scratch.buffer;
         buffer.resize(LIST_BUFFER_BYTES, MaybeUninit::uninit());

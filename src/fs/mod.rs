@@ -5,8 +5,29 @@
 //! followed, however the tree is changed meanwhile. All errors are [`std::io::Error`]; who calls
 //! knows the path and the act and says them.
 
+mod acl;
+mod copy;
 mod dir;
+pub mod fake_super;
+mod meta;
+mod probe;
 mod stat;
+mod sys;
+mod temp;
+mod users;
+mod xattr;
 
-pub use dir::{Dir, ListScratch, create_dir_all};
+pub use acl::Acl;
+pub use copy::{
+    Copied, CopyMeans, Sparse, advise_dont_need, advise_sequential, allocate, clone_file,
+    copy_content, data_ranges, next_data_range, punch_hole, set_len,
+};
+pub use dir::{Dir, ListScratch, VisitEntry, create_dir_all};
+pub use meta::{Target, set_mode, set_mtime, set_owner};
+pub use probe::{Abilities, probe, source_granularity};
 pub use stat::{Stat, stat_file, stat_path};
+pub use temp::{is_temp, temp_belongs_to, temp_name};
+pub use users::Users;
+pub use xattr::{
+    XattrSelect, get_xattr, list_xattrs, read_xattrs, remove_xattr, set_xattr, write_xattrs,
+};

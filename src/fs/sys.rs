@@ -1,0 +1,163 @@
+//! The system calls that neither `rustix` nor the standard library has yet, and so the only
+//! `unsafe` of `fs`: those that reach modes and extended attributes by directory and name. None
+//! follows a symlink.
+//!
+//! They fail with `ENOSYS` on older kernels (`fchmodat2` came with Linux 6.6, the rest with 6.13);
+//! who calls has another way.
+#![allow(unsafe_code)]
+
+use std::ffi::{c_char, c_long, c_uint};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::io::{Errno, Result};
+use rustix::path::Arg;
+
+use crate::path::Name;
+
+// System calls since 2019 have one number on all architectures that these are built for.
+const FCHMODAT2: c_long = 452;
+const SETXATTRAT: c_long = 463;
+const GETXATTRAT: c_long = 464;
+const LISTXATTRAT: c_long = 465;
+const REMOVEXATTRAT: c_long = 466;
+
+const AT_SYMLINK_NOFOLLOW: c_uint = 0x100;
+
+unsafe extern "C" {
+    /// The C library's `syscall(2)`: -1 and `errno` on failure.
+    fn syscall(number: c_long, ...) -> c_long;
+}
+
+/// `struct xattr_args` of `linux/xattr.h`.
+#[repr(C, align(8))]
+struct XattrArgs {
+    value: u64,
+    size: u32,
+    flags: u32,
+}
+
+/// `fchmodat2`; `EOPNOTSUPP` for a symlink.
+pub(super) fn chmod_at(dir: BorrowedFd<'_>, name: &Name, mode: u16) -> Result<()> {
+    name.as_bytes().into_with_c_str(|name| {
+        // SAFETY: `name` is NUL-terminated and outlives the call, which writes to no memory of
+        // ours.
+        check(unsafe {
+            syscall(
+                FCHMODAT2,
+                dir.as_raw_fd(),
+                name.as_ptr(),
+                c_uint::from(mode),
+                AT_SYMLINK_NOFOLLOW,
+            )
+        })?;
+        Ok(())
+    })
+}
+
+/// `listxattrat`: writes the NUL-terminated names to the front of `list`, returns their length.
+pub(super) fn list_xattr_at(dir: BorrowedFd<'_>, name: &Name, list: &mut [u8]) -> Result<usize> {
+    name.as_bytes().into_with_c_str(|name| {
+        // SAFETY: `name` is NUL-terminated, `list` is writable for the length given, and both
+        // outlive the call.
+        check(unsafe {
+            syscall(
+                LISTXATTRAT,
+                dir.as_raw_fd(),
+                name.as_ptr(),
+                AT_SYMLINK_NOFOLLOW,
+                list.as_mut_ptr().cast::<c_char>(),
+                list.len(),
+            )
+        })
+    })
+}
+
+/// `getxattrat`: writes the value to the front of `value`, returns its length.
+pub(super) fn get_xattr_at(
+    dir: BorrowedFd<'_>,
+    name: &Name,
+    attribute: &[u8],
+    value: &mut [u8],
+) -> Result<usize> {
+    let args = XattrArgs {
+        value: value.as_mut_ptr().expose_provenance() as u64,
+        size: u32::try_from(value.len()).map_err(|_| Errno::INVAL)?,
+        flags: 0,
+    };
+    name.as_bytes().into_with_c_str(|name| {
+        attribute.into_with_c_str(|attribute| {
+            // SAFETY: both names are NUL-terminated, `args` has the kernel's layout and points to
+            // `value`, writable for the size given, and all outlive the call.
+            check(unsafe {
+                syscall(
+                    GETXATTRAT,
+                    dir.as_raw_fd(),
+                    name.as_ptr(),
+                    AT_SYMLINK_NOFOLLOW,
+                    attribute.as_ptr(),
+                    &raw const args,
+                    size_of::<XattrArgs>(),
+                )
+            })
+        })
+    })
+}
+
+/// `setxattrat`, making or replacing.
+pub(super) fn set_xattr_at(
+    dir: BorrowedFd<'_>,
+    name: &Name,
+    attribute: &[u8],
+    value: &[u8],
+) -> Result<()> {
+    let args = XattrArgs {
+        value: value.as_ptr().expose_provenance() as u64,
+        size: u32::try_from(value.len()).map_err(|_| Errno::TOOBIG)?,
+        flags: 0,
+    };
+    name.as_bytes().into_with_c_str(|name| {
+        attribute.into_with_c_str(|attribute| {
+            // SAFETY: both names are NUL-terminated, `args` has the kernel's layout and points to
+            // `value`, readable for its length; all outlive the call, which writes to no memory
+            // of ours.
+            check(unsafe {
+                syscall(
+                    SETXATTRAT,
+                    dir.as_raw_fd(),
+                    name.as_ptr(),
+                    AT_SYMLINK_NOFOLLOW,
+                    attribute.as_ptr(),
+                    &raw const args,
+                    size_of::<XattrArgs>(),
+                )
+            })?;
+            Ok(())
+        })
+    })
+}
+
+/// `removexattrat`.
+pub(super) fn remove_xattr_at(dir: BorrowedFd<'_>, name: &Name, attribute: &[u8]) -> Result<()> {
+    name.as_bytes().into_with_c_str(|name| {
+        attribute.into_with_c_str(|attribute| {
+            // SAFETY: both names are NUL-terminated and outlive the call, which writes to no
+            // memory of ours.
+            check(unsafe {
+                syscall(
+                    REMOVEXATTRAT,
+                    dir.as_raw_fd(),
+                    name.as_ptr(),
+                    AT_SYMLINK_NOFOLLOW,
+                    attribute.as_ptr(),
+                )
+            })?;
+            Ok(())
+        })
+    })
+}
+
+fn check(ret: c_long) -> Result<usize> {
+    usize::try_from(ret)
+        .map_err(|_| Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))
+}
