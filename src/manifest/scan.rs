@@ -1,0 +1,390 @@
+//! Reads a whole tree on several threads and leaves only its digests.
+//!
+//! Workers take directories from one stack, deepest found first, which bounds what waits. A
+//! directory costs one `openat2`, its `getdents64` calls and one `statx` for each entry; where
+//! the state knows its entries as they are, nothing more.
+
+use std::io;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::digest::Digest;
+use crate::entry::{EntryKind, Timestamp};
+use crate::error::{Error, Result};
+use crate::events::{Event, Observer, Problem, Side};
+use crate::fs::{ListScratch, Stat};
+use crate::manifest::listing::{Lister, Listing, Row};
+use crate::manifest::record::{Entry, RecordRules, shallow_digest};
+use crate::manifest::state::{DirFact, StateUpdate};
+use crate::manifest::tree::{NodeFlags, NodeId, Tree};
+use crate::path::{Name, RelPath};
+
+/// Within this time before it is read, a change may share its timestamp with the reading: kernels
+/// stamp files by a clock that ticks every 1 to 10 ms, and two ticks are safe.
+const RACY_WINDOW_NS: u64 = 20_000_000;
+
+/// How often the observer hears of the entries found so far.
+const REPORT_EVERY: u64 = 4096;
+
+/// What a scan leaves.
+#[derive(Debug)]
+pub struct Scan {
+    /// The digests.
+    pub tree: Tree,
+    /// The root's own entry.
+    pub root: Entry,
+    /// The root's stat.
+    pub root_stat: Stat,
+    /// Over the hard-link groups.
+    pub links: Digest,
+    /// Entries found, the root not counted.
+    pub entries: u64,
+    /// Content bytes of all files found.
+    pub bytes: u64,
+    /// What could not be read.
+    pub problems: Vec<Problem>,
+    /// Unfinished files of earlier runs.
+    pub leftovers: Vec<(RelPath, Name)>,
+    /// What the state shall learn.
+    pub update: StateUpdate,
+}
+
+impl Scan {
+    /// The digest of everything: two trees with the same one need nothing.
+    pub fn digest(&self, rules: &RecordRules) -> Digest {
+        root_digest(&self.root, self.tree.node(NodeId::ROOT).deep, self.links, rules)
+    }
+}
+
+/// Joins the root's own record, the tree and its hard links into one digest.
+pub fn root_digest(root: &Entry, deep: Digest, links: Digest, rules: &RecordRules) -> Digest {
+    let mut bytes = Vec::with_capacity(256);
+    root.write_record(rules, &mut bytes);
+    bytes.extend_from_slice(&deep.0);
+    bytes.extend_from_slice(&links.0);
+    Digest::of(&bytes)
+}
+
+/// How a scan is done.
+#[derive(Clone, Copy, Debug)]
+pub struct ScanOptions {
+    /// Worker threads, at least one.
+    pub threads: usize,
+    /// Do not enter directories on another filesystem.
+    pub one_file_system: bool,
+}
+
+/// Scans the whole tree of `lister`.
+pub fn scan(lister: &Lister<'_>, options: ScanOptions, observer: &dyn Observer) -> Result<Scan> {
+    let root = lister
+        .root_entry()
+        .map_err(|err| Error::io("read", b"the root directory", err))?;
+    let scanner = Scanner {
+        lister,
+        options,
+        observer,
+        rules_key: rules_key(&lister.rules, lister.fake_super),
+        root_dev: root.stat.dev,
+        shared: Mutex::new(Shared {
+            stack: vec![Job {
+                node: NodeId::ROOT,
+                path: RelPath::root(),
+                stat: root.stat,
+            }],
+            ..Shared::default()
+        }),
+        wake: Condvar::new(),
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..options.threads.max(1) {
+            scope.spawn(|| scanner.work());
+        }
+        scanner.work();
+    });
+    let shared = scanner
+        .shared
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    lister.cancel.check()?;
+    if let Some(err) = shared.failure {
+        return Err(err);
+    }
+    let mut tree = shared.tree;
+    tree.finish();
+    let top = tree.node(NodeId::ROOT);
+    Ok(Scan {
+        root: root.entry,
+        root_stat: root.stat,
+        links: lister.links.digest(),
+        entries: top.total_entries,
+        bytes: top.total_bytes,
+        problems: shared.problems,
+        leftovers: shared.leftovers,
+        update: shared.update,
+        tree,
+    })
+}
+
+struct Scanner<'a> {
+    lister: &'a Lister<'a>,
+    options: ScanOptions,
+    observer: &'a dyn Observer,
+    rules_key: u64,
+    root_dev: u64,
+    shared: Mutex<Shared>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Shared {
+    stack: Vec<Job>,
+    busy: usize,
+    tree: Tree,
+    problems: Vec<Problem>,
+    leftovers: Vec<(RelPath, Name)>,
+    update: StateUpdate,
+    found: u64,
+    failure: Option<Error>,
+}
+
+struct Job {
+    node: NodeId,
+    path: RelPath,
+    stat: Stat,
+}
+
+/// One directory, read and digested.
+struct Digested {
+    listing: Listing,
+    shallow: Digest,
+    fact: Option<DirFact>,
+}
+
+impl Scanner<'_> {
+    fn work(&self) {
+        let mut scratch = ListScratch::new();
+        while let Some(job) = self.next() {
+            let outcome = self.digest_dir(&job, &mut scratch);
+            let mut shared = self.lock();
+            shared.busy -= 1;
+            match outcome {
+                Ok(digested) => self.enter(&mut shared, job, digested),
+                Err(err) => self.fail(&mut shared, job, err),
+            }
+            self.wake.notify_all();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut shared = self.lock();
+        loop {
+            if shared.failure.is_some() || self.lister.cancel.is_cancelled() {
+                return None;
+            }
+            if let Some(job) = shared.stack.pop() {
+                shared.busy += 1;
+                return Some(job);
+            }
+            if shared.busy == 0 {
+                return None;
+            }
+            shared = self.wake.wait(shared).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn digest_dir(&self, job: &Job, scratch: &mut ListScratch) -> io::Result<Digested> {
+        let lister = self.lister;
+        let started = now();
+        let dir = lister.root.open_dir(&job.path)?;
+        let mut listing = lister.stats(&dir, &job.path, scratch)?;
+        let stats = stat_digest(&listing.rows);
+        let known = lister
+            .state
+            .filter(|_| !lister.rehash && listing.problems.is_empty())
+            .and_then(|state| state.dir(self.rules_key, &job.stat))
+            .filter(|fact| fact.stats == stats);
+        if let Some(fact) = known {
+            return Ok(Digested {
+                listing,
+                shallow: fact.shallow,
+                fact: None,
+            });
+        }
+        lister.complete(&dir, &job.path, &mut listing)?;
+        let shallow = shallow_of(&listing.rows, &lister.rules);
+        let settled = listing.problems.is_empty()
+            && !listing
+                .rows
+                .iter()
+                .any(|row| row.stat.ctime.is_within(RACY_WINDOW_NS, started));
+        listing
+            .facts
+            .retain(|fact| !fact.ctime.is_within(RACY_WINDOW_NS, started));
+        // A suspect's hash is in the record only until both sides agree again.
+        let plain = lister.rules.content
+            || listing.rows.iter().all(|row| row.entry.content.is_none());
+        Ok(Digested {
+            shallow,
+            fact: (settled && plain).then_some(DirFact { stats, shallow }),
+            listing,
+        })
+    }
+
+    /// Enters a directory's digest into the tree and puts its subdirectories on the stack.
+    fn enter(&self, shared: &mut Shared, job: Job, digested: Digested) {
+        let Digested {
+            listing,
+            shallow,
+            fact,
+        } = digested;
+        let mut bytes = 0;
+        let mut links = false;
+        let mut subdirs = Vec::new();
+        for row in &listing.rows {
+            match row.entry.meta.kind {
+                EntryKind::File => bytes += row.entry.meta.size,
+                EntryKind::Dir => subdirs.push(row),
+                _ => {}
+            }
+            if row.entry.link.is_some() {
+                links = true;
+                self.lister
+                    .links
+                    .add(&row.stat, &job.path.join(&row.entry.name));
+            }
+        }
+        let unreadable = listing.problems.iter().any(|p| p.path == job.path);
+        let first = shared
+            .tree
+            .add_children(job.node, subdirs.iter().map(|row| &row.entry.name));
+        for (offset, row) in subdirs.iter().enumerate() {
+            if self.options.one_file_system && row.stat.dev != self.root_dev {
+                continue;
+            }
+            shared.stack.push(Job {
+                node: Tree::nth(first, offset),
+                path: job.path.join(&row.entry.name),
+                stat: row.stat,
+            });
+        }
+        let node = shared.tree.node_mut(job.node);
+        node.shallow = shallow;
+        node.entries = listing.rows.len() as u32;
+        node.total_bytes = bytes;
+        node.flags = NodeFlags {
+            unreadable,
+            hides: listing.hides,
+            links,
+        };
+        if let Some(fact) = fact {
+            shared.update.dir(self.rules_key, &job.stat, fact);
+        }
+        if !listing.facts.is_empty() {
+            shared.update.files(&job.stat, listing.facts);
+        }
+        shared.problems.extend(listing.problems);
+        shared
+            .leftovers
+            .extend(listing.leftovers.into_iter().map(|name| (job.path.clone(), name)));
+        self.report(shared, listing.rows.len() as u64);
+    }
+
+    fn report(&self, shared: &mut Shared, found: u64) {
+        let before = shared.found;
+        shared.found += found;
+        if before / REPORT_EVERY != shared.found / REPORT_EVERY {
+            self.observer.observe(Event::Scanned {
+                side: self.lister.side,
+                entries: shared.found,
+            });
+        }
+    }
+
+    /// A directory that cannot be read is a problem, and its content unknown. One that vanished
+    /// since its parent was listed is empty: the next run will see.
+    fn fail(&self, shared: &mut Shared, job: Job, err: io::Error) {
+        if job.node == NodeId::ROOT {
+            shared.failure = Some(Error::io("read", b"the root directory", err));
+            return;
+        }
+        let node = shared.tree.node_mut(job.node);
+        node.flags.unreadable = true;
+        node.shallow = Digest::of(format!("unreadable {:?}", self.lister.side).as_bytes());
+        if err.kind() == io::ErrorKind::NotFound && self.lister.side == Side::Destination {
+            return;
+        }
+        shared.problems.push(Problem {
+            side: self.lister.side,
+            act: "read directory".to_string(),
+            path: job.path,
+            reason: err.to_string(),
+            os_error: err.raw_os_error(),
+        });
+    }
+}
+
+fn shallow_of(rows: &[Row], rules: &RecordRules) -> Digest {
+    let entries: Vec<&Entry> = rows.iter().map(|row| &row.entry).collect();
+    shallow_digest(&entries, rules)
+}
+
+/// The local stat digest: all that `statx` says and that an edit moves, and the owners' numbers
+/// at the destination, which can change without the files.
+fn stat_digest(rows: &[Row]) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    let mut bytes = Vec::with_capacity(STAT_CHUNK + 512);
+    for Row { entry, stat } in rows {
+        let meta = &stat.meta;
+        bytes.extend_from_slice(entry.name.as_bytes());
+        bytes.extend_from_slice(&[0, meta.kind as u8]);
+        bytes.extend_from_slice(&meta.mode.to_le_bytes());
+        bytes.extend_from_slice(&entry.meta.mode.to_le_bytes());
+        for id in [meta.uid, meta.gid, entry.meta.uid, entry.meta.gid] {
+            bytes.extend_from_slice(&id.to_le_bytes());
+        }
+        for time in [meta.mtime, stat.ctime] {
+            bytes.extend_from_slice(&time.secs.to_le_bytes());
+            bytes.extend_from_slice(&time.nanos.to_le_bytes());
+        }
+        bytes.extend_from_slice(&meta.size.to_le_bytes());
+        bytes.extend_from_slice(&stat.ino.to_le_bytes());
+        bytes.extend_from_slice(&stat.nlink.to_le_bytes());
+        bytes.extend_from_slice(&meta.rdev.0.to_le_bytes());
+        bytes.extend_from_slice(&meta.rdev.1.to_le_bytes());
+        if bytes.len() >= STAT_CHUNK {
+            hasher.update(&bytes);
+            bytes.clear();
+        }
+    }
+    hasher.update(&bytes);
+    hasher.finalize().into()
+}
+
+/// BLAKE3 reaches its full speed at 16 KiB and more at a time.
+const STAT_CHUNK: usize = 32 << 10;
+
+/// Digests made under other rules are other digests.
+fn rules_key(rules: &RecordRules, fake_super: bool) -> u64 {
+    let text = format!("{rules:?} {fake_super}");
+    let hash = blake3::hash(text.as_bytes());
+    hash.as_bytes()[..8]
+        .iter()
+        .fold(0, |key, &byte| key << 8 | u64::from(byte))
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp {
+        secs: since.as_secs() as i64,
+        nanos: since.subsec_nanos(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

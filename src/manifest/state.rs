@@ -1,0 +1,356 @@
+//! What earlier runs learnt of a root, in an embedded database. A cache: a run is right without
+//! it, and every row is believed only where the file or directory is as it was.
+
+use std::path::{Path, PathBuf};
+
+use redb::{
+    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition,
+    WriteTransaction,
+};
+
+use crate::digest::{ContentHash, Digest};
+use crate::entry::Timestamp;
+use crate::fs::Stat;
+
+/// `[rules 8][device 8][inode 8]` to [`DirFact`]: what a directory's entries digest to.
+const DIRS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("dirs-1");
+/// `[device 8][inode 8]` of a directory to its files' [`FileFact`]s, sorted by inode.
+const FILES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("files-1");
+/// Small values by name.
+const NOTES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("notes-1");
+
+/// Enough for the inner pages of a million directories; the crate's default is a gibibyte.
+const CACHE_BYTES: usize = 4 << 20;
+
+/// The rules under which directory digests are kept at once: sync, verify and one more.
+const RULE_SETS: usize = 3;
+
+/// The database of one root.
+#[derive(Debug)]
+pub struct State {
+    database: Database,
+    dirs: Option<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    files: Option<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+}
+
+/// What a directory's entries digested to when they last were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirFact {
+    /// Over what `statx` said of the entries.
+    pub stats: Digest,
+    /// Over their records.
+    pub shallow: Digest,
+}
+
+/// What a file's content hashed to, and what `statx` said when it did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileFact {
+    /// Inode number, on the device of its directory.
+    pub ino: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Modification time.
+    pub mtime: Timestamp,
+    /// Change time.
+    pub ctime: Timestamp,
+    /// The content's hash.
+    pub hash: ContentHash,
+}
+
+impl FileFact {
+    const BYTES: usize = 8 + 8 + 12 + 12 + 32;
+
+    /// The fact of a file with this stat.
+    pub fn new(stat: &Stat, hash: ContentHash) -> FileFact {
+        FileFact {
+            ino: stat.ino,
+            size: stat.meta.size,
+            mtime: stat.meta.mtime,
+            ctime: stat.ctime,
+            hash,
+        }
+    }
+
+    /// Whether the file is as it was, as far as `statx` can tell.
+    pub fn matches(&self, stat: &Stat) -> bool {
+        self.same_size_and_mtime(stat) && self.ctime == stat.ctime
+    }
+
+    /// Whether a quick check would take the file for unchanged.
+    pub fn same_size_and_mtime(&self, stat: &Stat) -> bool {
+        self.ino == stat.ino && self.size == stat.meta.size && self.mtime == stat.meta.mtime
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.ino.to_le_bytes());
+        out.extend_from_slice(&self.size.to_le_bytes());
+        for time in [self.mtime, self.ctime] {
+            out.extend_from_slice(&time.secs.to_le_bytes());
+            out.extend_from_slice(&time.nanos.to_le_bytes());
+        }
+        out.extend_from_slice(&self.hash.0);
+    }
+
+    fn decode(mut bytes: &[u8]) -> Option<FileFact> {
+        fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+            let (head, tail) = bytes.split_first_chunk::<N>()?;
+            *bytes = tail;
+            Some(*head)
+        }
+        let bytes = &mut bytes;
+        let ino = u64::from_le_bytes(take(bytes)?);
+        let size = u64::from_le_bytes(take(bytes)?);
+        let mut time = || {
+            Some(Timestamp {
+                secs: i64::from_le_bytes(take(bytes)?),
+                nanos: u32::from_le_bytes(take(bytes)?),
+            })
+        };
+        let (mtime, ctime) = (time()?, time()?);
+        Some(FileFact {
+            ino,
+            size,
+            mtime,
+            ctime,
+            hash: ContentHash(take(bytes)?),
+        })
+    }
+}
+
+/// New rows, kept in memory until the run has succeeded.
+#[derive(Debug, Default)]
+pub struct StateUpdate {
+    dirs: Vec<([u8; 24], DirFact)>,
+    files: Vec<([u8; 16], Vec<FileFact>)>,
+}
+
+impl StateUpdate {
+    /// Keeps what a directory digested to.
+    pub fn dir(&mut self, rules: u64, dir: &Stat, fact: DirFact) {
+        self.dirs.push((dir_key(rules, dir), fact));
+    }
+
+    /// Keeps what a directory's files hashed to.
+    pub fn files(&mut self, dir: &Stat, mut facts: Vec<FileFact>) {
+        facts.sort_unstable_by_key(|fact| fact.ino);
+        facts.dedup_by_key(|fact| fact.ino);
+        self.files.push((file_key(dir), facts));
+    }
+
+    /// Takes another update's rows.
+    pub fn absorb(&mut self, mut other: StateUpdate) {
+        self.dirs.append(&mut other.dirs);
+        self.files.append(&mut other.files);
+    }
+
+    /// Whether there is nothing to store.
+    pub fn is_empty(&self) -> bool {
+        self.dirs.is_empty() && self.files.is_empty()
+    }
+}
+
+impl State {
+    /// Opens the database of the root with this canonical path, creating it where needed. A file
+    /// that is damaged or of another version is replaced.
+    pub fn open(root: &Path) -> Result<State, String> {
+        let path = state_path(root)?;
+        if let Some(dir) = path.parent() {
+            use std::os::unix::fs::DirBuilderExt;
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)
+                .map_err(|err| format!("cannot create {}: {err}", dir.display()))?;
+        }
+        let database = match open_database(&path) {
+            Ok(database) => database,
+            Err(redb::DatabaseError::DatabaseAlreadyOpen) => {
+                return Err("another run is using it".to_string());
+            }
+            Err(redb::DatabaseError::Storage(redb::StorageError::Io(err)))
+                if err.kind() != std::io::ErrorKind::InvalidData =>
+            {
+                return Err(format!("cannot open {}: {err}", path.display()));
+            }
+            Err(_) => {
+                std::fs::remove_file(&path)
+                    .map_err(|err| format!("cannot replace {}: {err}", path.display()))?;
+                open_database(&path).map_err(|err| err.to_string())?
+            }
+        };
+        let mut state = State {
+            database,
+            dirs: None,
+            files: None,
+        };
+        state.refresh();
+        Ok(state)
+    }
+
+    fn refresh(&mut self) {
+        if let Ok(read) = self.database.begin_read() {
+            self.dirs = read.open_table(DIRS).ok();
+            self.files = read.open_table(FILES).ok();
+        }
+    }
+
+    /// What a directory digested to under these rules. Whether its entries are as they were is
+    /// for the caller to see.
+    pub fn dir(&self, rules: u64, dir: &Stat) -> Option<DirFact> {
+        let row = self.dirs.as_ref()?.get(&dir_key(rules, dir)[..]).ok()??;
+        let (stats, shallow) = row.value().split_first_chunk::<32>()?;
+        Some(DirFact {
+            stats: Digest(*stats),
+            shallow: Digest(shallow.try_into().ok()?),
+        })
+    }
+
+    /// What the files of a directory hashed to, sorted by inode.
+    pub fn facts(&self, dir: &Stat) -> Vec<FileFact> {
+        let row = self
+            .files
+            .as_ref()
+            .and_then(|table| table.get(&file_key(dir)[..]).ok().flatten());
+        row.map(|row| {
+            row.value()
+                .chunks_exact(FileFact::BYTES)
+                .filter_map(FileFact::decode)
+                .collect()
+        })
+        .unwrap_or_default()
+    }
+
+    /// A small value kept under a name.
+    pub fn note(&self, name: &str) -> Option<Vec<u8>> {
+        let read = self.database.begin_read().ok()?;
+        let table = read.open_table(NOTES).ok()?;
+        let value = table.get(name).ok()??;
+        Some(value.value().to_vec())
+    }
+
+    /// Stores new rows and notes in one durable transaction. A failure costs the next run time,
+    /// so it is a sentence, not an error.
+    pub fn store(&mut self, update: StateUpdate, notes: &[(&str, Vec<u8>)]) -> Result<(), String> {
+        if update.is_empty() && notes.iter().all(|(name, value)| self.note(name).as_ref() == Some(value)) {
+            return Ok(());
+        }
+        self.try_store(update, notes).map_err(|err| err.to_string())?;
+        self.refresh();
+        Ok(())
+    }
+
+    fn try_store(
+        &mut self,
+        mut update: StateUpdate,
+        notes: &[(&str, Vec<u8>)],
+    ) -> Result<(), redb::Error> {
+        self.dirs = None;
+        self.files = None;
+        // Sorted inserts fill pages one after the other: twice as fast, half the size.
+        update.dirs.sort_unstable_by_key(|(key, _)| *key);
+        update.files.sort_unstable_by_key(|(key, _)| *key);
+        let mut write = self.database.begin_write()?;
+        // Losing the last run's rows costs time only, but a torn file would cost a rebuild.
+        write.set_durability(Durability::Immediate)?;
+        write_rows(&write, &update)?;
+        {
+            let mut table = write.open_table(NOTES)?;
+            for (name, value) in notes {
+                table.insert(*name, value.as_slice())?;
+            }
+        }
+        if let Some((key, _)) = update.dirs.first() {
+            retire_rules(&write, &key[..8])?;
+        }
+        write.commit()?;
+        Ok(())
+    }
+}
+
+fn write_rows(write: &WriteTransaction, update: &StateUpdate) -> Result<(), redb::Error> {
+    let mut dirs = write.open_table(DIRS)?;
+    for (key, fact) in &update.dirs {
+        let mut value = [0; 64];
+        value[..32].copy_from_slice(&fact.stats.0);
+        value[32..].copy_from_slice(&fact.shallow.0);
+        dirs.insert(&key[..], &value[..])?;
+    }
+    let mut files = write.open_table(FILES)?;
+    let mut value = Vec::new();
+    for (key, facts) in &update.files {
+        value.clear();
+        for fact in facts {
+            fact.encode(&mut value);
+        }
+        files.insert(&key[..], value.as_slice())?;
+    }
+    Ok(())
+}
+
+/// Drops the rows of rules that were not used for the longest time, so that every combination of
+/// options ever tried does not stay.
+fn retire_rules(write: &WriteTransaction, current: &[u8]) -> Result<(), redb::Error> {
+    let mut notes = write.open_table(NOTES)?;
+    let mut recent: Vec<Vec<u8>> = match notes.get("rules")? {
+        Some(value) => value.value().chunks_exact(8).map(<[u8]>::to_vec).collect(),
+        None => Vec::new(),
+    };
+    recent.retain(|rules| rules != current);
+    recent.insert(0, current.to_vec());
+    let mut dirs = write.open_table(DIRS)?;
+    for rules in recent.iter().skip(RULE_SETS) {
+        let end: Vec<u8> = rules.iter().copied().chain([0xff; 17]).collect();
+        dirs.retain_in(rules.as_slice()..end.as_slice(), |_, _| false)?;
+    }
+    recent.truncate(RULE_SETS);
+    notes.insert("rules", recent.concat().as_slice())?;
+    Ok(())
+}
+
+fn open_database(path: &Path) -> Result<Database, redb::DatabaseError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    // The file lists names and sizes of private trees: nobody else reads it.
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|err| redb::DatabaseError::Storage(redb::StorageError::Io(err)))?;
+    redb::Builder::new()
+        .set_cache_size(CACHE_BYTES)
+        .create_file(file)
+}
+
+/// Where the database of a root lies: `$XDG_STATE_HOME/cutover/<hash of the path>.redb`.
+fn state_path(root: &Path) -> Result<PathBuf, String> {
+    use std::os::unix::ffi::OsStrExt;
+    let base = std::env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| {
+            let home = PathBuf::from(std::env::var_os("HOME")?);
+            Some(home.join(".local/state"))
+        })
+        .ok_or("neither XDG_STATE_HOME nor HOME is set")?;
+    let hash = blake3::hash(root.as_os_str().as_bytes()).to_hex();
+    Ok(base.join("cutover").join(format!("{}.redb", &hash[..32])))
+}
+
+fn dir_key(rules: u64, dir: &Stat) -> [u8; 24] {
+    let mut key = [0; 24];
+    key[..8].copy_from_slice(&rules.to_be_bytes());
+    key[8..].copy_from_slice(&file_key(dir));
+    key
+}
+
+fn file_key(dir: &Stat) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&dir.dev.to_be_bytes());
+    key[8..].copy_from_slice(&dir.ino.to_be_bytes());
+    key
+}
+
+#[cfg(test)]
+mod tests;

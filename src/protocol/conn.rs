@@ -1,0 +1,363 @@
+//! One end of a connection: frames in, frames out, on a pair of descriptors.
+//!
+//! Reading and writing are on threads of their own. Everything that the source sends is paid for
+//! with credit that the destination grants as it finishes with frames, so what is under way is
+//! bounded, no queue can fill up, and neither reader ever waits for anything but bytes.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::events::Cancel;
+use crate::options::Compress;
+use crate::protocol::frame::{self, Frame, FrameKind, HEADER};
+
+/// What the source may send before the destination has dealt with any of it, in bytes. Covers
+/// 640 Mbit/s at 200 ms; the destination holds at most this much.
+pub const CREDIT: u64 = 16 << 20;
+
+/// An idle end says so this often.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// An end that is silent for so long is dead: six heartbeats.
+const STALL: Duration = Duration::from_secs(60);
+
+/// How soon a blocked end notices that it shall stop.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Frames are compressed while the link takes less than this: zstd's level 1 makes 300 to
+/// 500 MB/s of input a core, so a faster link would wait for it.
+const SLOW_LINK_BYTES_PER_S: f64 = 60e6;
+
+/// Smaller frames are not worth a call.
+const COMPRESS_MIN: usize = 512;
+
+/// The sending half; cloned into every thread that has something to say.
+#[derive(Clone, Debug)]
+pub struct Outbox(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<OutQueue>,
+    wake: Condvar,
+    sent: AtomicU64,
+}
+
+#[derive(Debug)]
+struct OutQueue {
+    frames: VecDeque<Vec<u8>>,
+    credit: u64,
+    state: OutState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OutState {
+    Open,
+    /// Write what is queued, then stop.
+    Closing,
+    /// The other end is gone.
+    Broken,
+}
+
+impl Outbox {
+    /// An outbox whose frames go out once [`run_writer`] runs, with this much credit.
+    pub fn new(credit: u64) -> Outbox {
+        Outbox(Arc::new(Shared {
+            queue: Mutex::new(OutQueue {
+                frames: VecDeque::new(),
+                credit,
+                state: OutState::Open,
+            }),
+            wake: Condvar::new(),
+            sent: AtomicU64::new(0),
+        }))
+    }
+
+    /// Queues a message that costs no credit: whatever the destination says, and the source's
+    /// few words of order.
+    pub fn say(&self, message: &impl Serialize) -> Result<()> {
+        self.push(frame::encode_message(message)?)
+    }
+
+    /// Queues a frame and pays for it, waiting for credit where there is none.
+    pub fn send_paid(&self, frame: Vec<u8>) -> Result<()> {
+        let cost = frame.len() as u64;
+        let mut queue = self.lock();
+        while queue.credit == 0 {
+            if queue.state != OutState::Open {
+                return Err(gone());
+            }
+            queue = self.wait(queue);
+        }
+        // The last frame may overdraw: frames are small against the credit.
+        queue.credit = queue.credit.saturating_sub(cost);
+        drop(queue);
+        self.push(frame)
+    }
+
+    /// Queues a message and pays for it.
+    pub fn say_paid(&self, message: &impl Serialize) -> Result<()> {
+        self.send_paid(frame::encode_message(message)?)
+    }
+
+    /// Takes credit that the other end granted.
+    pub fn grant(&self, bytes: u64) {
+        let mut queue = self.lock();
+        queue.credit = queue.credit.saturating_add(bytes).min(CREDIT);
+        self.0.wake.notify_all();
+    }
+
+    /// Lets the writer finish what is queued and end.
+    pub fn close(&self) {
+        let mut queue = self.lock();
+        if queue.state == OutState::Open {
+            queue.state = OutState::Closing;
+        }
+        self.0.wake.notify_all();
+    }
+
+    /// Drops what is queued and wakes everybody who waits: the other end is gone.
+    pub fn break_off(&self) {
+        let mut queue = self.lock();
+        queue.state = OutState::Broken;
+        queue.frames.clear();
+        self.0.wake.notify_all();
+    }
+
+    /// Bytes written so far.
+    pub fn sent_bytes(&self) -> u64 {
+        self.0.sent.load(Ordering::Relaxed)
+    }
+
+    fn push(&self, frame: Vec<u8>) -> Result<()> {
+        let mut queue = self.lock();
+        if queue.state != OutState::Open {
+            return Err(gone());
+        }
+        queue.frames.push_back(frame);
+        self.0.wake.notify_all();
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, OutQueue> {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, guard: MutexGuard<'a, OutQueue>) -> MutexGuard<'a, OutQueue> {
+        self.0
+            .wake
+            .wait(guard)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next frame, a heartbeat when nothing comes for long, `None` at the end.
+    fn next(&self) -> Option<Vec<u8>> {
+        let mut queue = self.lock();
+        let deadline = Instant::now() + HEARTBEAT;
+        loop {
+            if queue.state == OutState::Broken {
+                return None;
+            }
+            if let Some(frame) = queue.frames.pop_front() {
+                return Some(frame);
+            }
+            if queue.state == OutState::Closing {
+                return None;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Some(frame::encode(FrameKind::Heartbeat, &[]));
+            }
+            queue = self
+                .0
+                .wake
+                .wait_timeout(queue, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+}
+
+fn gone() -> Error {
+    Error::Connection("the connection to the other end is closed".to_string())
+}
+
+/// Writes queued frames until the outbox is closed or the descriptor breaks. Runs on a thread of
+/// its own; whatever ends it breaks the outbox, so nobody waits for it in vain.
+pub fn run_writer(outbox: &Outbox, fd: OwnedFd, compress: Compress, cancel: &Cancel) {
+    let mut writer = Writer {
+        file: fd.into(),
+        link: LinkSpeed::default(),
+        compress,
+    };
+    let outcome = (|| -> io::Result<()> {
+        rustix::io::ioctl_fionbio(&writer.file, true)?;
+        while let Some(frame) = outbox.next() {
+            let written = writer.write_frame(&frame, cancel)?;
+            outbox.0.sent.fetch_add(written, Ordering::Relaxed);
+        }
+        Ok(())
+    })();
+    if outcome.is_err() {
+        outbox.break_off();
+    }
+}
+
+struct Writer {
+    file: std::fs::File,
+    link: LinkSpeed,
+    compress: Compress,
+}
+
+impl Writer {
+    fn write_frame(&mut self, frame: &[u8], cancel: &Cancel) -> io::Result<u64> {
+        let wants = match self.compress {
+            Compress::Always => true,
+            Compress::Never => false,
+            Compress::Auto => self.link.is_slow(),
+        };
+        let wire = if wants && frame.len() >= COMPRESS_MIN {
+            frame::compress(frame)
+        } else {
+            frame.into()
+        };
+        let started = Instant::now();
+        let mut rest: &[u8] = &wire;
+        while !rest.is_empty() {
+            match self.file.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => rest = &rest[n..],
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
+                    if cancel.is_cancelled() {
+                        return Err(io::ErrorKind::Interrupted.into());
+                    }
+                    wait_for(&self.file, PollFlags::OUT)?;
+                }
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                Err(err) => return Err(err),
+            }
+        }
+        self.link.note(wire.len(), started.elapsed());
+        Ok(wire.len() as u64)
+    }
+}
+
+/// How fast the link takes bytes, over the last megabytes.
+#[derive(Default)]
+struct LinkSpeed {
+    bytes: f64,
+    seconds: f64,
+}
+
+impl LinkSpeed {
+    /// Before this much has been sent the speed is mostly the pipe's buffer.
+    const SAMPLE_BYTES: f64 = 4e6;
+
+    fn note(&mut self, bytes: usize, elapsed: Duration) {
+        self.bytes += bytes as f64;
+        self.seconds += elapsed.as_secs_f64();
+        if self.bytes > 4.0 * Self::SAMPLE_BYTES {
+            self.bytes /= 2.0;
+            self.seconds /= 2.0;
+        }
+    }
+
+    fn is_slow(&self) -> bool {
+        self.bytes > Self::SAMPLE_BYTES && self.bytes < self.seconds * SLOW_LINK_BYTES_PER_S
+    }
+}
+
+/// The receiving half.
+#[derive(Debug)]
+pub struct Inbox {
+    file: std::fs::File,
+    received: Arc<AtomicU64>,
+    cancel: Cancel,
+}
+
+impl Inbox {
+    /// Reads frames from a descriptor.
+    pub fn new(fd: OwnedFd, cancel: Cancel) -> Inbox {
+        Inbox {
+            file: fd.into(),
+            received: Arc::new(AtomicU64::new(0)),
+            cancel,
+        }
+    }
+
+    /// Bytes read so far, also after the inbox is moved to its thread.
+    pub fn received_bytes(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.received)
+    }
+
+    /// The next frame that is no heartbeat; `None` when the other end closed between frames.
+    pub fn next(&mut self) -> Result<Option<Frame>> {
+        loop {
+            let mut header = [0; HEADER];
+            if !self.fill(&mut header, true)? {
+                return Ok(None);
+            }
+            let (len, kind) = frame::parse_header(header)?;
+            let mut body = vec![0; len];
+            self.fill(&mut body, false)?;
+            self.received
+                .fetch_add((HEADER + len) as u64, Ordering::Relaxed);
+            let frame = frame::decode(kind, body)?;
+            if frame.kind != FrameKind::Heartbeat {
+                return Ok(Some(frame));
+            }
+        }
+    }
+
+    /// Fills `buffer`. `false`: the stream ended before its first byte, where that is allowed.
+    fn fill(&mut self, buffer: &mut [u8], may_end: bool) -> Result<bool> {
+        let mut filled = 0;
+        let mut quiet_since = Instant::now();
+        while filled < buffer.len() {
+            self.cancel.check()?;
+            if !wait_for(&self.file, PollFlags::IN).map_err(broken)? {
+                if quiet_since.elapsed() > STALL {
+                    return Err(Error::Connection(format!(
+                        "the other end has been silent for {} seconds",
+                        STALL.as_secs()
+                    )));
+                }
+                continue;
+            }
+            match self.file.read(&mut buffer[filled..]) {
+                Ok(0) if filled == 0 && may_end => return Ok(false),
+                Ok(0) => return Err(gone()),
+                Ok(n) => filled += n,
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                Err(err) => return Err(broken(err)),
+            }
+            quiet_since = Instant::now();
+        }
+        Ok(true)
+    }
+}
+
+fn broken(err: io::Error) -> Error {
+    Error::Connection(format!("the connection to the other end broke: {err}"))
+}
+
+/// Waits one tick at most; `false` when nothing happened.
+fn wait_for(fd: &impl AsFd, flags: PollFlags) -> io::Result<bool> {
+    let mut fds = [PollFd::new(fd, flags)];
+    let tick = Timespec {
+        tv_sec: 0,
+        tv_nsec: TICK.subsec_nanos().into(),
+    };
+    match poll(&mut fds, Some(&tick)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(err) => Err(err.into()),
+    }
+}

@@ -1,0 +1,388 @@
+//! Everything the two ends can say, in one place. `doc/protocol.md` tells the order.
+//!
+//! Paths and names are checked as they are decoded; numbers that bound an allocation are checked
+//! by whoever uses them. Requests and their replies share a word.
+
+use serde::{Deserialize, Serialize};
+
+use crate::delta::{BlockSize, Signature, SignatureSpec};
+use crate::digest::{ContentHash, Digest};
+use crate::error::RemoteError;
+use crate::events::{Event, Problem, Side, Summary};
+use crate::manifest::record::{Entry, RecordRules};
+use crate::options::SyncOptions;
+use crate::path::{Name, RelPath};
+
+/// The first message to an agent: what it shall be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// Which role.
+    pub side: Side,
+    /// The root on the agent's host, raw; a leading `~` is the user's home.
+    #[serde(with = "serde_bytes")]
+    pub root: Vec<u8>,
+    /// What the run was asked to do.
+    pub options: SyncOptions,
+    /// What the run is for.
+    pub mode: Mode,
+}
+
+/// What a session is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// Make the destination like the source.
+    Sync,
+    /// Say what differs, by the quick check unless the options say otherwise.
+    Diff,
+    /// Say what differs, by content.
+    Verify,
+}
+
+/// What the source says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromSource {
+    /// Its first word.
+    Hello(SourceHello),
+    /// Asks for owners' numbers; answered by [`FromDestination::Owners`].
+    Owners(Vec<OwnerQuery>),
+    /// Its tree is read.
+    Scanned(Scanned),
+    /// Answers [`FromDestination::Expand`], directory by directory.
+    Listing(ListingReply),
+    /// Answers [`FromDestination::ListLinks`]: a part of the groups.
+    Links {
+        /// Some groups.
+        groups: Vec<LinkGroup>,
+        /// Whether these are the last.
+        last: bool,
+    },
+    /// A directory of a tree that is streamed whole; comes before everything in it.
+    Dir(StreamedDir),
+    /// A tree asked for with [`FromDestination::Stream`] has been sent.
+    Streamed(RelPath),
+    /// A file's content follows in [`Bulk::Data`] frames and [`FromSource::Copies`].
+    Begin {
+        /// Names the file in the frames that follow; the source chooses.
+        id: u64,
+        /// Its directory.
+        dir: RelPath,
+        /// The file as it is now.
+        entry: Entry,
+        /// Whether the content is in terms of the basis.
+        delta: bool,
+    },
+    /// Parts of the file that the destination has already.
+    Copies {
+        /// Which file.
+        id: u64,
+        /// From where to where.
+        ops: Vec<CopyRange>,
+    },
+    /// The file is complete, or not to be had.
+    End {
+        /// Which file.
+        id: u64,
+        /// How it went.
+        outcome: Outcome,
+    },
+    /// A wanted or streamed file that never began.
+    Unsent {
+        /// Which one.
+        path: RelPath,
+        /// Why.
+        why: Fault,
+    },
+    /// Answers [`FromDestination::Hash`].
+    Hash {
+        /// Which file or directory.
+        path: RelPath,
+        /// The file's content hash, or the tree's; `None` where it could not be read.
+        hash: Option<Digest>,
+    },
+    /// More must be known of the basis; answered by [`FromDestination::Sums`].
+    WantSums {
+        /// Which file.
+        id: u64,
+        /// Of which parts, in which windows.
+        spec: SignatureSpec,
+    },
+    /// For whoever watches.
+    Event(Event),
+    /// The source gives up.
+    Failed(RemoteError),
+    /// Nothing more will come.
+    Bye,
+}
+
+/// What the destination says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromDestination {
+    /// Its first word, in answer to the source's.
+    Hello(DestinationHello),
+    /// Answers [`FromSource::Owners`], in the same order.
+    Owners(Vec<OwnerReply>),
+    /// Asks for listings; each is answered by [`FromSource::Listing`].
+    Expand(Vec<ExpandRequest>),
+    /// Asks for all hard-link groups.
+    ListLinks,
+    /// Asks for whole trees that it does not have.
+    Stream {
+        /// Which directories.
+        dirs: Vec<RelPath>,
+        /// Whether content is wanted, or listings suffice.
+        content: bool,
+    },
+    /// Asks for a file's content.
+    Want(Want),
+    /// Asks for hashes of files or whole directories.
+    Hash(Vec<RelPath>),
+    /// Answers [`FromSource::WantSums`].
+    Sums {
+        /// Which file.
+        id: u64,
+        /// What was asked for; `None` where the basis could not be read.
+        signature: Option<Signature>,
+    },
+    /// So many more bytes of frames may be sent.
+    Credit(u64),
+    /// For whoever watches.
+    Event(Event),
+    /// The destination gives up.
+    Failed(RemoteError),
+    /// All is done; the source may go.
+    Done(Box<Summary>),
+}
+
+/// The source's first word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceHello {
+    /// The root is this single entry of its directory, not a tree.
+    pub single: Option<Name>,
+    /// How fine the source's times are, in nanoseconds.
+    pub granularity_ns: u64,
+    /// Owners that earlier runs met, so that the common case asks nothing later.
+    pub owners: Vec<OwnerQuery>,
+    /// Where the root is, so that roots inside each other are found out.
+    pub identity: RootIdentity,
+}
+
+/// What a root is and lies in, by inode numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootIdentity {
+    /// The running kernel; inode numbers mean something only within one.
+    pub boot: String,
+    /// Device and inode of the root (or what of its path exists), its parent, and so on.
+    pub chain: Vec<(u64, u64)>,
+    /// Whether the root itself exists.
+    pub exists: bool,
+}
+
+/// The destination's first word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationHello {
+    /// What both sides put into records.
+    pub rules: RecordRules,
+    /// The single entry's name at the destination, if the source's root is one.
+    pub single: Option<Name>,
+    /// Nothing is there: the source streams everything without being asked.
+    pub empty: bool,
+    /// Whether a stream carries content (a dry run and a local copy want listings alone).
+    pub content: bool,
+    /// Answers to [`SourceHello::owners`].
+    pub owners: Vec<OwnerReply>,
+}
+
+/// A user or group as the source knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct OwnerQuery {
+    /// A group, not a user.
+    pub is_group: bool,
+    /// Its number at the source.
+    pub id: u32,
+    /// Its name at the source, if it has one.
+    pub name: Option<String>,
+}
+
+/// The same at the destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerReply {
+    /// Its number at the destination.
+    pub id: u32,
+    /// Whether the destination can give entries to it; if not, `id` is who gets them instead.
+    pub held: bool,
+}
+
+/// The source's tree in a few numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scanned {
+    /// The root's own entry.
+    pub root: Entry,
+    /// The deep digest of the root directory.
+    pub deep: Digest,
+    /// Over the hard-link groups.
+    pub links: Digest,
+    /// Entries.
+    pub entries: u64,
+    /// Content bytes.
+    pub bytes: u64,
+    /// Entries that could not be read: with any, nothing is deleted.
+    pub problems: u64,
+    /// The device that the root is on, and whether it was the same the last time.
+    pub moved_device: bool,
+}
+
+/// Asks for a directory's listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpandRequest {
+    /// Which directory.
+    pub dir: RelPath,
+    /// What the destination's own digests to: if it is the same, only subdirectories are told.
+    pub shallow: Digest,
+    /// Only these buckets of a huge listing, after a [`ListingBody::Buckets`].
+    pub buckets: Option<Buckets>,
+}
+
+/// A choice of buckets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Buckets {
+    /// There are `2^bits` of them.
+    pub bits: u32,
+    /// Which ones.
+    pub wanted: Vec<u32>,
+}
+
+/// A directory's listing, or a part of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListingReply {
+    /// Which directory.
+    pub dir: RelPath,
+    /// What is told of it.
+    pub body: ListingBody,
+    /// Its subdirectories' deep digests, in the order of names. Complete in the last part.
+    pub subdirs: Vec<(Name, Digest)>,
+    /// Whether this is the last part.
+    pub last: bool,
+}
+
+/// What is told of a directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ListingBody {
+    /// Its records are the same as the destination's.
+    Same,
+    /// Some of its entries, sorted.
+    Entries {
+        /// The entries.
+        entries: Vec<Entry>,
+        /// Names that do not take part because of their size, and are not to be touched.
+        withheld: Vec<Name>,
+    },
+    /// It is huge: digests of its buckets, cut to 8 bytes, to be asked for one by one. A cut
+    /// digest that collides hides a change from this run with a chance of 2^-64 a bucket.
+    Buckets {
+        /// There are `2^bits` buckets.
+        bits: u32,
+        /// Their digests.
+        digests: Vec<u64>,
+    },
+    /// It could not be read: nothing is known, and nothing is to be concluded.
+    Unreadable,
+}
+
+/// A directory in a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamedDir {
+    /// Which directory.
+    pub dir: RelPath,
+    /// What is in it: all of it where content is not sent, else all but files with content to
+    /// come. A large one comes in several parts.
+    pub entries: Vec<Entry>,
+    /// Whether it could be read.
+    pub readable: bool,
+}
+
+/// Names that share one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkGroup {
+    /// As in [`Entry::link`].
+    pub id: u64,
+    /// All names, at least two.
+    pub members: Vec<RelPath>,
+}
+
+/// Asks for a file's content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// Which file.
+    pub path: RelPath,
+    /// The old file to build on, if any.
+    pub basis: Option<Basis>,
+}
+
+/// What the destination has already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Basis {
+    /// Its length in bytes.
+    pub len: u64,
+    /// What is told of it unasked.
+    pub sums: BasisSums,
+}
+
+/// How a basis is described, as [`crate::delta::Mode`] decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BasisSums {
+    /// By a signature of all of it.
+    Search(Signature),
+    /// By the sums of its blocks, each at its place.
+    Staged {
+        /// How large a block is.
+        block: BlockSize,
+        /// The sums in order.
+        #[serde(with = "serde_bytes")]
+        sums: Vec<u8>,
+    },
+}
+
+/// A range of the basis that is a range of the new file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyRange {
+    /// Where it goes.
+    pub to: u64,
+    /// Where it comes from.
+    pub from: u64,
+    /// How long it is, in bytes.
+    pub len: u64,
+}
+
+/// How a file's sending ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It is complete, with this length and content hash.
+    Complete {
+        /// Length in bytes.
+        len: u64,
+        /// Content hash.
+        hash: ContentHash,
+    },
+    /// It is not to be had.
+    Fault(Fault),
+}
+
+/// Why a file did not arrive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fault {
+    /// It changed while it was read.
+    Changed,
+    /// It is gone.
+    Vanished,
+    /// It could not be read.
+    Problem(Problem),
+}
+
+/// The header of a frame of small files: their contents follow in the same order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// The directory of all of them.
+    pub dir: RelPath,
+    /// The files with their content hashes; each entry's size is its content's length.
+    pub files: Vec<(Entry, ContentHash)>,
+}

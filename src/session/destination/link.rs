@@ -1,0 +1,174 @@
+//! The destination's ear: reads what the source says, answers what can be answered at once, and
+//! hands the rest to the thread that compares and to the threads that write.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::protocol::conn::{Inbox, Outbox};
+use crate::protocol::frame::{FrameKind, decode_data, decode_message};
+use crate::protocol::message::{
+    FromDestination, FromSource, LinkGroup, ListingReply, OwnerQuery, Scanned, SourceHello,
+};
+use crate::protocol::queue::{Queue, Slot};
+use crate::session::destination::owners::Resolver;
+use crate::session::destination::receive::{Lane, Part, Task};
+use crate::session::destination::{DestinationRole, Reply};
+
+/// Large files that may be under way at once; a source sends a few, one for each of its threads.
+const MAX_LANES: usize = 256;
+
+/// What the source says, by who waits for it.
+#[derive(Default)]
+pub(super) struct Incoming {
+    pub(super) hello: Slot<SourceHello>,
+    pub(super) resolver: Slot<Resolver>,
+    pub(super) scanned: Slot<Scanned>,
+    pub(super) listings: Queue<Reply<ListingReply>>,
+    pub(super) links: Queue<Reply<(Vec<LinkGroup>, bool)>>,
+    pub(super) hashes: Queue<(crate::path::RelPath, Option<crate::digest::Digest>)>,
+    pub(super) tasks: Queue<Task>,
+    pub(super) bye: Slot<()>,
+}
+
+impl Incoming {
+    fn abort(&self) {
+        self.hello.abort();
+        self.resolver.abort();
+        self.scanned.abort();
+        self.listings.abort();
+        self.links.abort();
+        self.hashes.abort();
+        self.tasks.abort();
+        self.bye.abort();
+    }
+}
+
+/// Reads until the source says good-bye or is gone. However it ends badly, nobody is left
+/// waiting.
+pub(super) fn read(
+    role: &DestinationRole<'_>,
+    reader: OwnedFd,
+    shared: &Incoming,
+    outbox: &Outbox,
+    failure: &Mutex<Option<Error>>,
+) {
+    let mut ear = Ear {
+        role,
+        shared,
+        outbox,
+        resolver: None,
+        lanes: HashMap::new(),
+    };
+    if let Err(err) = ear.listen(reader) {
+        let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(err);
+        outbox.break_off();
+        shared.abort();
+    }
+}
+
+struct Ear<'a> {
+    role: &'a DestinationRole<'a>,
+    shared: &'a Incoming,
+    outbox: &'a Outbox,
+    resolver: Option<Resolver>,
+    /// Large files under way, by the source's number.
+    lanes: HashMap<u64, Arc<Lane>>,
+}
+
+impl Ear<'_> {
+    fn listen(&mut self, reader: OwnedFd) -> Result<()> {
+        let mut inbox = Inbox::new(reader, self.role.cancel.clone());
+        while let Some(frame) = inbox.next()? {
+            match frame.kind {
+                FrameKind::Message => {
+                    let cost = frame.wire_bytes;
+                    if !self.take(decode_message(&frame.body)?, cost)? {
+                        return Ok(());
+                    }
+                }
+                FrameKind::Data => {
+                    let (id, offset, _) = decode_data(&frame.body)?;
+                    self.append(id, Part::Data { offset, frame })?;
+                }
+                FrameKind::Batch => self.shared.tasks.push(Task::Batch(frame)),
+                FrameKind::Heartbeat => {}
+            }
+        }
+        Err(Error::Connection(
+            "the source closed the connection before all was done".to_string(),
+        ))
+    }
+
+    /// Takes one message; `false` after the last.
+    fn take(&mut self, message: FromSource, cost: u64) -> Result<bool> {
+        let shared = self.shared;
+        match message {
+            FromSource::Hello(hello) => shared.hello.put(hello),
+            FromSource::Owners(queries) => self.answer_owners(&queries)?,
+            FromSource::Scanned(scanned) => shared.scanned.put(scanned),
+            FromSource::Listing(message) => shared.listings.push(Reply { message, cost }),
+            FromSource::Links { groups, last } => shared.links.push(Reply {
+                message: (groups, last),
+                cost,
+            }),
+            FromSource::Dir(dir) => shared.tasks.push(Task::Dir(dir, cost)),
+            FromSource::Streamed(dir) => shared.tasks.push(Task::Streamed(dir)),
+            FromSource::Begin {
+                id,
+                dir,
+                entry,
+                delta,
+            } => self.begin(id, Part::Begin { dir, entry, delta, cost })?,
+            FromSource::Copies { id, ops } => self.append(id, Part::Copies { ops, cost })?,
+            FromSource::End { id, outcome } => {
+                self.append(id, Part::End { outcome, cost })?;
+                self.lanes.remove(&id);
+            }
+            FromSource::Unsent { path, why } => shared.tasks.push(Task::Unsent(path, why, cost)),
+            FromSource::Hash { path, hash } => shared.hashes.push((path, hash)),
+            FromSource::WantSums { id, spec } => self.append(id, Part::WantSums { id, spec })?,
+            FromSource::Event(event) => self.role.observer.observe(event),
+            FromSource::Failed(error) => return Err(Error::Remote(error)),
+            FromSource::Bye => {
+                shared.bye.put(());
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn answer_owners(&mut self, queries: &[OwnerQuery]) -> Result<()> {
+        if self.resolver.is_none() {
+            // The source asks only after our hello, which comes after the resolver.
+            self.resolver = self.shared.resolver.take();
+        }
+        let Some(resolver) = &self.resolver else {
+            return Err(Error::Interrupted);
+        };
+        let replies = queries.iter().map(|query| resolver.resolve(query)).collect();
+        self.outbox.say(&FromDestination::Owners(replies))
+    }
+
+    fn begin(&mut self, id: u64, part: Part) -> Result<()> {
+        if self.lanes.len() >= MAX_LANES || self.lanes.contains_key(&id) {
+            return Err(Error::protocol(format!("file {id} begun out of place")));
+        }
+        self.lanes.insert(id, Arc::new(Lane::default()));
+        self.append(id, part)
+    }
+
+    /// Adds a part to a large file. One thread at a time works on a file, so that its parts stay
+    /// in order.
+    fn append(&mut self, id: u64, part: Part) -> Result<()> {
+        let Some(lane) = self.lanes.get(&id) else {
+            return Err(Error::protocol(format!("a part of file {id}, which never began")));
+        };
+        if lane.push(part) {
+            self.shared.tasks.push(Task::Lane(Arc::clone(lane)));
+        }
+        Ok(())
+    }
+}

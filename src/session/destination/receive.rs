@@ -1,0 +1,467 @@
+//! The writing threads: take what the source sends and hand it to the applier, file by file.
+//!
+//! A thread that is done with a frame grants its cost back, so what waits here is bounded by the
+//! credit. Small files come many to a frame; a large file's parts are queued in its [`Lane`], which
+//! one thread at a time drains.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::apply::{Failure, Incoming as IncomingFile, Keep, Landed};
+use crate::delta::{Signature, SignatureSpec};
+use crate::digest::ContentHash;
+use crate::entry::EntryKind;
+use crate::error::{Error, Result};
+use crate::events::{Action, Side};
+use crate::manifest::record::Entry;
+use crate::path::RelPath;
+use crate::protocol::frame::{Frame, decode_batch, decode_data};
+use crate::protocol::message::{CopyRange, Fault, FromDestination, Outcome, StreamedDir};
+use crate::session::destination::Session;
+use crate::session::destination::pending::Arrival;
+use crate::session::destination::plan::{Differing, FilePlan, Relocation};
+
+/// Work for a writing thread.
+pub(super) enum Task {
+    /// A frame of small files.
+    Batch(Frame),
+    /// Parts of a large file wait in its lane.
+    Lane(Arc<Lane>),
+    /// A directory of a stream, with its cost.
+    Dir(StreamedDir, u64),
+    /// A stream is complete.
+    Streamed(RelPath),
+    /// A file that did not come, with its cost.
+    Unsent(RelPath, Fault, u64),
+    /// Files of this machine to copy.
+    CopyLocal(Vec<FilePlan>),
+    /// Metadata to set.
+    Attributes(Vec<Differing>),
+    /// Files to copy from others of the destination.
+    CopyOwn(Relocation),
+}
+
+/// A part of a large file.
+pub(super) enum Part {
+    Begin {
+        dir: RelPath,
+        entry: Entry,
+        delta: bool,
+        cost: u64,
+    },
+    Data {
+        offset: u64,
+        frame: Frame,
+    },
+    Copies {
+        ops: Vec<CopyRange>,
+        cost: u64,
+    },
+    WantSums {
+        id: u64,
+        spec: SignatureSpec,
+    },
+    End {
+        outcome: Outcome,
+        cost: u64,
+    },
+}
+
+/// A large file on its way in.
+#[derive(Default)]
+pub(super) struct Lane {
+    parts: Mutex<LaneParts>,
+    file: Mutex<LaneFile>,
+}
+
+#[derive(Default)]
+struct LaneParts {
+    waiting: VecDeque<Part>,
+    /// A thread is working on the lane, or will be: it is queued.
+    taken: bool,
+}
+
+/// What has been made of the file so far.
+#[derive(Default)]
+enum LaneFile {
+    #[default]
+    NotBegun,
+    Open {
+        path: RelPath,
+        entry: Entry,
+        incoming: Box<IncomingFile>,
+        delta: bool,
+    },
+    /// It failed here; the parts that are still coming are dropped.
+    Failed { path: RelPath },
+}
+
+impl Lane {
+    /// Adds a part; `true` when the lane must be queued.
+    pub(super) fn push(&self, part: Part) -> bool {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.waiting.push_back(part);
+        !std::mem::replace(&mut parts.taken, true)
+    }
+
+    fn next(&self) -> Option<Part> {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let part = parts.waiting.pop_front();
+        parts.taken = part.is_some();
+        part
+    }
+
+    /// Gives up what was begun: the session is over.
+    pub(super) fn abandon(&self) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let LaneFile::Open { incoming, .. } = std::mem::take(&mut *file) {
+            incoming.abandon(Keep::Partial);
+        }
+    }
+}
+
+impl Session<'_> {
+    /// Works until the queue is closed.
+    pub(super) fn write(&self) -> Result<()> {
+        while let Some(task) = self.shared.tasks.pop() {
+            self.role.cancel.check()?;
+            match task {
+                Task::Batch(frame) => self.write_batch(&frame)?,
+                Task::Lane(lane) => {
+                    self.remember_lane(&lane);
+                    while let Some(part) = lane.next() {
+                        self.write_part(&lane, part)?;
+                    }
+                }
+                Task::Dir(dir, cost) => {
+                    self.write_streamed_dir(dir)?;
+                    self.give_credit(cost)?;
+                }
+                Task::Streamed(top) => self.pending.streamed(&top)?,
+                Task::Unsent(path, why, cost) => {
+                    self.pending.fault(self, &path, why)?;
+                    self.give_credit(cost)?;
+                }
+                Task::CopyLocal(files) => {
+                    let count = files.len();
+                    files.into_iter().try_for_each(|file| self.copy_local(file))?;
+                    self.pending.settle(count);
+                }
+                Task::Attributes(items) => {
+                    let count = items.len();
+                    items.iter().try_for_each(|item| self.set_attributes(item))?;
+                    self.pending.settle(count);
+                }
+                Task::CopyOwn(relocation) => {
+                    self.copy_own(&relocation)?;
+                    self.pending.settle(1);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_batch(&self, frame: &Frame) -> Result<()> {
+        let (batch, mut contents) = decode_batch(&frame.body)?;
+        for (entry, hash) in &batch.files {
+            let (content, rest) = contents.split_at(entry.meta.size as usize);
+            contents = rest;
+            let path = batch.dir.join(&entry.name);
+            if entry.meta.kind != EntryKind::File {
+                return Err(Error::protocol("content for what is no file"));
+            }
+            let arrival = self.pending.arrives(&path, entry);
+            let written = self.applier()?.write_small(&path, entry, content, *hash);
+            self.landed(path, entry, arrival, written, *hash, false)?;
+        }
+        self.give_credit(frame.wire_bytes)
+    }
+
+    /// Reports a file that has landed, or not.
+    fn landed(
+        &self,
+        path: RelPath,
+        entry: &Entry,
+        arrival: Arrival,
+        written: std::result::Result<Landed, Failure>,
+        hash: ContentHash,
+        patched: bool,
+    ) -> Result<()> {
+        match written {
+            Ok(landed) => {
+                self.counts.landed(&landed, entry.meta.size, patched);
+                self.remember_hash(&path, &landed, hash);
+                self.item(&path, entry.meta.kind, Action::Transfer, arrival.changes);
+                self.pending.arrived(&path, arrival);
+                self.tell_progress(&path);
+                Ok(())
+            }
+            // What arrived is not what was sent: once more, whole.
+            Err(failure) if failure.source.kind() == std::io::ErrorKind::InvalidData => {
+                self.pending.fault(self, &path, Fault::Changed)
+            }
+            Err(failure) => {
+                self.pending.arrived(&path, arrival);
+                self.failed(&path, failure)
+            }
+        }
+    }
+
+    fn write_part(&self, lane: &Lane, part: Part) -> Result<()> {
+        let mut file = lane.file.lock().unwrap_or_else(PoisonError::into_inner);
+        match part {
+            Part::Begin {
+                dir,
+                entry,
+                delta,
+                cost,
+            } => {
+                *file = self.begin_file(dir.join(&entry.name), entry, delta)?;
+                self.give_credit(cost)
+            }
+            Part::Data { offset, frame } => {
+                let (_, _, bytes) = decode_data(&frame.body)?;
+                self.on_file(&mut file, |incoming| incoming.write(offset, bytes))?;
+                self.give_credit(frame.wire_bytes)
+            }
+            Part::Copies { ops, cost } => {
+                self.on_file(&mut file, |incoming| {
+                    ops.iter()
+                        .try_for_each(|op| incoming.copy(op.to, op.from, op.len))
+                })?;
+                self.give_credit(cost)
+            }
+            Part::WantSums { id, spec } => self.answer_sums(&file, id, spec),
+            Part::End { outcome, cost } => {
+                self.end_file(std::mem::take(&mut file), outcome)?;
+                self.give_credit(cost)
+            }
+        }
+    }
+
+    fn begin_file(&self, path: RelPath, entry: Entry, delta: bool) -> Result<LaneFile> {
+        if entry.meta.kind != EntryKind::File {
+            return Err(Error::protocol("content for what is no file"));
+        }
+        let applier = self.applier()?;
+        let basis = if delta {
+            self.pending.basis(&path)
+        } else {
+            None
+        };
+        let existing = match (basis, self.options().write.inplace) {
+            (Some(basis), _) => Some(basis),
+            // In place, an old file is written over even where it is no basis.
+            (None, true) => applier.existing(&path).ok(),
+            (None, false) => None,
+        };
+        match applier.begin(&path, existing) {
+            Ok(incoming) => Ok(LaneFile::Open {
+                path,
+                entry,
+                incoming: Box::new(incoming),
+                delta,
+            }),
+            Err(failure) => {
+                self.failed(&path, failure)?;
+                Ok(LaneFile::Failed { path })
+            }
+        }
+    }
+
+    /// Does something to an open file; where that fails, the file is given up and the run goes on.
+    fn on_file(
+        &self,
+        file: &mut LaneFile,
+        act: impl FnOnce(&mut IncomingFile) -> std::result::Result<(), Failure>,
+    ) -> Result<()> {
+        let LaneFile::Open { path, incoming, .. } = file else {
+            return Ok(());
+        };
+        let Err(failure) = act(incoming) else {
+            return Ok(());
+        };
+        let path = path.clone();
+        let failed = LaneFile::Failed { path: path.clone() };
+        if let LaneFile::Open { incoming, .. } = std::mem::replace(file, failed) {
+            incoming.abandon(Keep::Nothing);
+        }
+        if failure.source.kind() == std::io::ErrorKind::InvalidData {
+            self.pending.mistrust(&path);
+            return Ok(());
+        }
+        self.failed(&path, failure)
+    }
+
+    fn answer_sums(&self, file: &LaneFile, id: u64, spec: SignatureSpec) -> Result<()> {
+        let signature = match file {
+            LaneFile::Open { path, .. } => self.pending.basis(path).and_then(|basis| {
+                (basis.len == spec.basis_len())
+                    .then(|| Signature::of_basis(&basis.file, spec, super::delta_threads()).ok())?
+            }),
+            LaneFile::NotBegun | LaneFile::Failed { .. } => None,
+        };
+        self.say(&FromDestination::Sums { id, signature })
+    }
+
+    fn end_file(&self, file: LaneFile, outcome: Outcome) -> Result<()> {
+        match (file, outcome) {
+            (
+                LaneFile::Open {
+                    path,
+                    entry,
+                    incoming,
+                    delta,
+                },
+                Outcome::Complete { len, hash },
+            ) => {
+                let arrival = self.pending.arrives(&path, &entry);
+                let written = incoming.finish(self.applier()?, &entry, len, hash);
+                self.landed(path, &entry, arrival, written, hash, delta)
+            }
+            (LaneFile::Open { path, incoming, .. }, Outcome::Fault(why)) => {
+                incoming.abandon(Keep::Nothing);
+                self.pending.fault(self, &path, why)
+            }
+            (LaneFile::Failed { path }, _) => self.pending.given_up(self, &path),
+            (LaneFile::NotBegun, _) => Err(Error::protocol("the end of a file that never began")),
+        }
+    }
+
+    /// Makes what a streamed directory lists; in a dry run only says so.
+    fn write_streamed_dir(&self, streamed: StreamedDir) -> Result<()> {
+        let StreamedDir { dir, entries, .. } = streamed;
+        self.counts
+            .streamed_entries
+            .fetch_add(entries.len() as u64, Ordering::Relaxed);
+        let mut files = Vec::new();
+        for entry in entries {
+            let path = dir.join(&entry.name);
+            let plan = FilePlan {
+                path,
+                basis_len: None,
+                changes: super::plan::all_new(),
+                entry,
+            };
+            match plan.entry.meta.kind {
+                _ if self.is_linked_later(&plan) => {}
+                EntryKind::Dir => self.make_dir(&plan.path, &plan.entry, plan.changes)?,
+                EntryKind::File => files.push(plan),
+                _ => self.make_special(&plan)?,
+            }
+        }
+        self.pending.plan_more(&files);
+        if self.dry_run() {
+            for file in files {
+                self.counts.would_land(&file);
+                self.item(&file.path, EntryKind::File, Action::Transfer, file.changes);
+            }
+            return Ok(());
+        }
+        self.pending.add(files.len());
+        let count = files.len();
+        for chunk in super::chunks(files, super::FILES_A_TASK) {
+            self.shared.tasks.push_front(Task::CopyLocal(chunk));
+        }
+        debug_assert!(count == 0 || self.role.local_source.is_some());
+        Ok(())
+    }
+
+    /// Whether the entry is another name of a file that is on its way: it is linked at the end.
+    fn is_linked_later(&self, plan: &FilePlan) -> bool {
+        let Some(link) = plan.entry.link else {
+            return false;
+        };
+        let mut leaders = self.leaders.lock().unwrap_or_else(PoisonError::into_inner);
+        // With content inline the source lists only the followers of a file; without it, all.
+        let leads = self.content_inline == super::ContentInline::No
+            && *leaders.led.entry(link).or_insert_with(|| plan.path.clone()) == plan.path;
+        if !leads {
+            leaders.followers.push((plan.path.clone(), link));
+        }
+        !leads
+    }
+
+    /// Copies a file of this machine from the source's tree.
+    fn copy_local(&self, plan: FilePlan) -> Result<()> {
+        let Some(source) = self.role.local_source else {
+            return Err(Error::protocol("a listing without content"));
+        };
+        for attempt in 1..=super::ATTEMPTS {
+            match source.copy(self, &plan) {
+                Ok(None) => return Ok(()),
+                Ok(Some(why)) if attempt == super::ATTEMPTS => {
+                    return self.unsettled(&plan.path, why);
+                }
+                Ok(Some(_)) => {}
+                Err(err) => return Err(err),
+            }
+        }
+        Ok(())
+    }
+
+    fn set_attributes(&self, item: &Differing) -> Result<()> {
+        match self
+            .applier()?
+            .set_attributes(&item.path, &item.new, &item.old)
+        {
+            Ok(()) => {
+                self.counts.attributes_set.fetch_add(1, Ordering::Relaxed);
+                let kind = item.new.meta.kind;
+                self.item(&item.path, kind, Action::Attributes, item.changes);
+                Ok(())
+            }
+            Err(failure) => self.failed(&item.path, failure),
+        }
+    }
+
+    /// Copies a file from another name of the destination.
+    fn copy_own(&self, relocation: &Relocation) -> Result<()> {
+        let applier = self.applier()?;
+        let copied = applier
+            .existing(&relocation.from)
+            .map_err(|err| Failure::new("open", err))
+            .and_then(|old| {
+                let cancel = self.role.cancel;
+                applier.copy_file(&relocation.to, &relocation.entry, &old.file, &mut |_| {
+                    cancel.check().map_err(std::io::Error::other)
+                })
+            });
+        match copied {
+            Ok(_) => {
+                self.counts.copied_locally.fetch_add(1, Ordering::Relaxed);
+                let from = relocation.from.clone();
+                let action = Action::CopyLocal { from };
+                self.item(&relocation.to, EntryKind::File, action, super::plan::all_new());
+                Ok(())
+            }
+            Err(failure) => self.failed(&relocation.to, failure),
+        }
+    }
+
+    /// A fault at the destination: the run goes on, unless no other file could be written either.
+    pub(super) fn failed(&self, path: &RelPath, failure: Failure) -> Result<()> {
+        self.role.cancel.check()?;
+        if failure.is_fatal() {
+            return Err(Error::io(failure.act, path.as_bytes(), failure.source));
+        }
+        self.problem(Side::Destination, failure.act, path, &failure.source);
+        Ok(())
+    }
+
+    /// Keeps a written file's hash for the state, where reading it again would cost more than the
+    /// row.
+    fn remember_hash(&self, path: &RelPath, landed: &Landed, hash: ContentHash) {
+        const WORTH_A_ROW: u64 = 64 << 10;
+        if landed.stat.meta.size >= WORTH_A_ROW
+            && let Some(dir) = path.parent()
+        {
+            let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+            facts
+                .entry(dir)
+                .or_default()
+                .push(crate::manifest::state::FileFact::new(&landed.stat, hash));
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Roots: how the paths that a user gave become pinned directories, what may not be synced into
+//! what, and the lock that keeps two runs apart.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::fs::{self, Dir};
+use crate::path::Name;
+use crate::protocol::message::RootIdentity;
+
+/// The trash in a destination's root, unless another place was given.
+pub(crate) fn trash_name() -> Name {
+    // The literal is a valid name.
+    Name::new(b".cutover-trash").unwrap_or_else(|_| unreachable!())
+}
+
+/// The source's root.
+#[derive(Debug)]
+pub(crate) struct SourceRoot {
+    /// The directory; a single file's parent.
+    pub(crate) dir: Dir,
+    /// Its path without symlinks, for the state.
+    pub(crate) canonical: PathBuf,
+    /// The only entry that takes part, where the path names something else than a directory.
+    pub(crate) single: Option<Name>,
+    /// The root is on another device than the last time: perhaps nothing is mounted there now.
+    pub(crate) moved_device: bool,
+}
+
+impl SourceRoot {
+    pub(crate) fn open(path: &Path) -> Result<SourceRoot> {
+        let failed = |err| Error::io("open source", path.as_os_str().as_bytes(), err);
+        if std::fs::metadata(path).is_ok_and(|meta| meta.is_dir()) {
+            return Ok(SourceRoot {
+                dir: Dir::open_root(path).map_err(failed)?,
+                canonical: path.canonicalize().map_err(failed)?,
+                single: None,
+                moved_device: false,
+            });
+        }
+        // Not a directory: it must at least be there, be it a dangling symlink.
+        std::fs::symlink_metadata(path).map_err(failed)?;
+        let (parent, name) = split_last(path)?;
+        Ok(SourceRoot {
+            dir: Dir::open_root(&parent).map_err(failed)?,
+            canonical: parent.canonicalize().map_err(failed)?,
+            single: Some(name),
+            moved_device: false,
+        })
+    }
+}
+
+/// The destination's root.
+#[derive(Debug)]
+pub(crate) struct DestinationRoot {
+    /// The directory; `None` in a dry run where it is not there.
+    pub(crate) dir: Option<Dir>,
+    /// Its path, without symlinks where it is there.
+    pub(crate) canonical: PathBuf,
+    /// What a single source is called here.
+    pub(crate) single: Option<Name>,
+    /// It was made by this run.
+    pub(crate) created: bool,
+}
+
+impl DestinationRoot {
+    /// Opens the root, making it where the run may change something.
+    pub(crate) fn open(path: &Path, single: Option<&Name>, dry_run: bool) -> Result<Self> {
+        let (path, single) = match single {
+            Some(name) if path.is_dir() || ends_in_slash(path) => {
+                (path.to_path_buf(), Some(name.clone()))
+            }
+            Some(_) => {
+                let (parent, name) = split_last(path)?;
+                (parent, Some(name))
+            }
+            None => (path.to_path_buf(), None),
+        };
+        let failed =
+            |act| move |path: &Path, err| Error::io(act, path.as_os_str().as_bytes(), err);
+        let there = match std::fs::metadata(&path) {
+            Ok(meta) if meta.is_dir() => true,
+            Ok(_) => {
+                return Err(Error::Usage(format!(
+                    "destination {} is not a directory, but the source is; remove it or choose \
+                     another destination",
+                    path.display()
+                )));
+            }
+            Err(err) if err.kind() == io::ErrorKind::NotFound => false,
+            Err(err) => return Err(failed("open destination")(&path, err)),
+        };
+        let dir = match (there, dry_run) {
+            (true, _) => {
+                Some(Dir::open_root(&path).map_err(|e| failed("open destination")(&path, e))?)
+            }
+            (false, true) => None,
+            (false, false) => Some(
+                fs::create_dir_all(&path).map_err(|e| failed("create destination")(&path, e))?,
+            ),
+        };
+        Ok(DestinationRoot {
+            canonical: path.canonicalize().unwrap_or(path),
+            created: dir.is_some() && !there,
+            dir,
+            single,
+        })
+    }
+}
+
+fn ends_in_slash(path: &Path) -> bool {
+    path.as_os_str().as_bytes().ends_with(b"/")
+}
+
+/// A path's parent directory and last name.
+fn split_last(path: &Path) -> Result<(PathBuf, Name)> {
+    let name = path.file_name().and_then(|name| Name::new(name.as_bytes()).ok());
+    let Some(name) = name else {
+        return Err(Error::Usage(format!(
+            "{} names no file; give its full name",
+            path.display()
+        )));
+    };
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    Ok((parent, name))
+}
+
+/// Refuses roots of which one holds the other, whatever their paths look like.
+pub(crate) fn refuse_nested(source: &RootIdentity, destination: &RootIdentity) -> Result<()> {
+    if source.boot != destination.boot {
+        return Ok(());
+    }
+    let (Some(from), Some(to)) = (source.chain.first(), destination.chain.first()) else {
+        return Ok(());
+    };
+    let what = if from == to && destination.exists {
+        "source and destination are the same directory"
+    } else if destination.chain.contains(from) {
+        "the destination is inside the source"
+    } else if source.chain.contains(to) && destination.exists {
+        "the source is inside the destination"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Refused(format!(
+        "{what}; choose roots of which none holds the other"
+    )))
+}
+
+/// What a root is, and what it lies in, by inode: symlinks, bind mounts and a connection to
+/// ourselves cannot hide that two roots are one.
+pub(crate) fn identify(path: &Path) -> RootIdentity {
+    let mut at = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let exists = at.exists();
+    let mut at = loop {
+        match at.canonicalize() {
+            Ok(found) => break found,
+            Err(_) if at.pop() => {}
+            Err(_) => break PathBuf::from("/"),
+        }
+    };
+    let mut chain = Vec::new();
+    loop {
+        if let Ok(meta) = std::fs::metadata(&at) {
+            chain.push((meta.dev(), meta.ino()));
+        }
+        if !at.pop() {
+            break;
+        }
+    }
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    RootIdentity {
+        boot: boot.trim().to_string(),
+        chain,
+        exists,
+    }
+}
+
+/// The lock of a root: `flock` on the directory itself, so that it holds against other users as
+/// well, needs no file of ours, and ends with its holder however that ends.
+#[derive(Debug)]
+pub(crate) struct RootLock(#[expect(dead_code, reason = "held, not used")] File);
+
+impl RootLock {
+    /// Of a source: others may read it too, nobody may sync into it.
+    pub(crate) fn shared(dir: &Dir, path: &Path) -> Result<RootLock> {
+        RootLock::take(dir, path, FlockOperation::NonBlockingLockShared)
+    }
+
+    /// Of a destination: nobody else may read or write it.
+    pub(crate) fn exclusive(dir: &Dir, path: &Path) -> Result<RootLock> {
+        RootLock::take(dir, path, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn take(dir: &Dir, path: &Path, how: FlockOperation) -> Result<RootLock> {
+        // A descriptor of its own: a clone would share the lock with the one it was made from.
+        let own = dir
+            .open_dir(&crate::path::RelPath::root())
+            .map_err(|err| Error::io("open", path.as_os_str().as_bytes(), err))?;
+        let file = File::from(
+            own.as_fd()
+                .try_clone_to_owned()
+                .map_err(|err| Error::io("lock", path.as_os_str().as_bytes(), err))?,
+        );
+        match rustix::fs::flock(&file, how) {
+            Ok(()) => Ok(RootLock(file)),
+            Err(Errno::WOULDBLOCK) => Err(Error::Locked(format!(
+                "{} is locked by another run{}; wait for it, or stop it",
+                path.display(),
+                holder(&file).unwrap_or_default()
+            ))),
+            // Some network filesystems have no locks: then there is none to break either.
+            Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(RootLock(file)),
+            Err(err) => Err(Error::io("lock", path.as_os_str().as_bytes(), err)),
+        }
+    }
+}
+
+/// Who holds the lock on this directory, from the kernel's list: `: process 123 (cutover sync
+/// ...)`. `None` where the list does not say, as from within a container.
+fn holder(file: &File) -> Option<String> {
+    let inode = file.metadata().ok()?.ino().to_string();
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let pid = locks.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let at = fields.iter().position(|field| *field == "FLOCK")?;
+        let place = fields.get(at + 4)?;
+        (place.rsplit(':').next()? == inode).then(|| fields[at + 3].to_string())
+    })?;
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<_> = command
+        .split(|&byte| byte == 0)
+        .filter(|word| !word.is_empty())
+        .map(|word| crate::path::escape(word).into_owned())
+        .collect();
+    if words.is_empty() {
+        return Some(format!(": process {pid}"));
+    }
+    Some(format!(": process {pid} ({})", words.join(" ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_roots_are_refused_through_symlinks_too() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = base.path();
+        std::fs::create_dir_all(dir.join("a/inner")).unwrap();
+        std::fs::create_dir_all(dir.join("b")).unwrap();
+        std::os::unix::fs::symlink(dir.join("a"), dir.join("link")).unwrap();
+        let refused = |a: &str, b: &str| {
+            refuse_nested(&identify(&dir.join(a)), &identify(&dir.join(b))).is_err()
+        };
+        assert!(refused("a", "a"));
+        assert!(refused("a", "a/inner"));
+        assert!(refused("a/inner", "a"));
+        assert!(refused("a", "link/new/deep"));
+        assert!(!refused("a", "b"));
+        assert!(!refused("a", "ab"), "a sibling that is not there yet");
+    }
+
+    #[test]
+    fn a_second_run_is_told_who_holds_the_root() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = Dir::open_root(base.path()).unwrap();
+        let _first = RootLock::exclusive(&dir, base.path()).unwrap();
+        let err = RootLock::shared(&dir, base.path()).unwrap_err().to_string();
+        let me = std::process::id().to_string();
+        assert!(err.contains(&format!("process {me}")), "{err}");
+    }
+
+    #[test]
+    fn two_runs_may_read_one_source() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = Dir::open_root(base.path()).unwrap();
+        let _first = RootLock::shared(&dir, base.path()).unwrap();
+        RootLock::shared(&dir, base.path()).unwrap();
+    }
+}

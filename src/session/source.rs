@@ -1,0 +1,399 @@
+//! The source's role: reads its tree, says what is in it, and sends what the destination asks
+//! for. It decides nothing.
+
+mod link;
+mod listings;
+mod owners;
+mod send;
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::events::{Cancel, Event, Observer, Phase, Side, Summary, Warning};
+use crate::filter::Rules;
+use crate::fs::{self, Dir, ListScratch};
+use crate::manifest::links::Links;
+use crate::manifest::listing::{Lister, SizeLimits};
+use crate::manifest::scan::{Scan, ScanOptions, scan};
+use crate::manifest::state::{State, StateUpdate};
+use crate::options::SyncOptions;
+use crate::path::{Name, RelPath};
+use crate::protocol::conn::{CREDIT, Outbox};
+use crate::protocol::message::{
+    DestinationHello, ExpandRequest, FromSource, Mode, OwnerQuery, Scanned, SourceHello, Want,
+};
+use crate::protocol::queue::{Queue, Slot};
+use crate::session::modes::ModeRules;
+use crate::session::root::{RootLock, SourceRoot, identify};
+use crate::session::throttle::Throttle;
+use crate::session::{scan_threads, state_notes};
+use owners::OwnerTable;
+
+/// What one session of the source is made with.
+pub(crate) struct SourceRole<'a> {
+    /// The root on this host.
+    pub(crate) root: &'a Path,
+    /// What the run was asked to do.
+    pub(crate) options: &'a SyncOptions,
+    /// What the run is for.
+    pub(crate) mode: Mode,
+    /// Who watches.
+    pub(crate) observer: &'a dyn Observer,
+    /// Who may stop it.
+    pub(crate) cancel: &'a Cancel,
+    /// Whether events go to the other end: it is nearer to who watches.
+    pub(crate) forwards: bool,
+}
+
+/// What the destination asked for.
+pub(super) enum Job {
+    Expand(ExpandRequest),
+    ListLinks,
+    Stream(StreamJob),
+    SendFiles(send::FilesJob),
+    Want(Want),
+    Hash(RelPath),
+}
+
+/// A directory of a tree that is streamed whole.
+pub(super) struct StreamJob {
+    dir: RelPath,
+    content: bool,
+    ticket: Arc<Ticket>,
+}
+
+/// Counts what is left of a streamed tree, so that its end can be told.
+pub(super) struct Ticket {
+    top: RelPath,
+    pending: AtomicUsize,
+}
+
+impl Ticket {
+    fn new(top: RelPath) -> Arc<Ticket> {
+        Arc::new(Ticket {
+            top,
+            pending: AtomicUsize::new(1),
+        })
+    }
+
+    /// Announces more parts; before the part that found them is settled.
+    fn add(&self, parts: usize) {
+        self.pending.fetch_add(parts, Ordering::Relaxed);
+    }
+
+    /// Settles one part, and after the last one tells the destination.
+    fn settle(&self, serving: &Serving<'_>) -> Result<()> {
+        if self.pending.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return Ok(());
+        }
+        if serving.scan.is_none() {
+            serving.outbox.say(&FromSource::Scanned(serving.streamed_totals()?))?;
+        }
+        serving.outbox.say(&FromSource::Streamed(self.top.clone()))
+    }
+}
+
+/// What all threads of the source share.
+pub(super) struct Serving<'a> {
+    role: &'a SourceRole<'a>,
+    root: &'a Dir,
+    lister: Lister<'a>,
+    scan: Option<&'a Scan>,
+    links: &'a Links,
+    outbox: &'a Outbox,
+    jobs: &'a Queue<Job>,
+    sums: &'a link::SumsSlots,
+    throttle: &'a Throttle,
+    next_id: AtomicU64,
+    root_dev: u64,
+    /// A single file's name here and at the destination.
+    renamed: Option<(Name, Name)>,
+    streamed: Streamed,
+    /// Linked files whose content is on its way, in streams: the other names need none.
+    led: Mutex<std::collections::HashMap<u64, RelPath>>,
+}
+
+/// What streams have met, where no scan counted it.
+#[derive(Default)]
+struct Streamed {
+    entries: AtomicU64,
+    bytes: AtomicU64,
+    problems: AtomicU64,
+}
+
+impl SourceRole<'_> {
+    /// Serves one session on a pair of descriptors. Returns what the destination did.
+    pub(crate) fn run(&self, reader: OwnedFd, writer: OwnedFd) -> Result<Summary> {
+        let outbox = Outbox::new(CREDIT);
+        let shared = link::Incoming::default();
+        let compress = self.options.transfer.compress;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                crate::protocol::conn::run_writer(&outbox, writer, compress, self.cancel);
+            });
+            let reading = scope.spawn(|| link::read(self, reader, &shared, &outbox));
+            let outcome = self.serve(&outbox, &shared);
+            if let Err(err) = &outcome {
+                // The other end learns why; if it is gone, there is nobody to tell.
+                let _ = outbox.say(&FromSource::Failed(err.to_remote()));
+            }
+            outbox.close();
+            let ended = reading
+                .join()
+                .unwrap_or_else(|_| Err(Error::protocol("a reading thread panicked")));
+            // The reader knows best why a session broke: what others see is its echo.
+            match (outcome, ended) {
+                (Err(Error::Connection(_)), Err(cause)) => Err(cause),
+                (outcome, _) => outcome,
+            }
+        })
+    }
+
+    fn serve(&self, outbox: &Outbox, shared: &link::Incoming) -> Result<Summary> {
+        let root = SourceRoot::open(self.root)?;
+        let _lock = RootLock::shared(&root.dir, self.root)?;
+        let mut state = crate::session::open_state(&root.canonical, Side::Source, self, outbox);
+        let known_owners = owners::remembered(state.as_ref());
+        outbox.say(&FromSource::Hello(SourceHello {
+            single: root.single.clone(),
+            granularity_ns: fs::source_granularity(&root.dir),
+            owners: known_owners.clone(),
+            identity: identify(self.root),
+        }))?;
+        let hello = shared.hello.take().ok_or_else(closed)?;
+        let table = OwnerTable::new(outbox.clone(), &shared.owners);
+        table.learn(known_owners, &hello.owners)?;
+        let filter = Rules::parse(&self.options.selection.rules)?;
+        let links = Links::default();
+        let modes = ModeRules::parse(&self.options.chmod)?;
+        let lister = self.lister(&root, &hello, &filter, &links, &table, &modes, state.as_ref());
+        let update = self.answer(&root, lister, &links, outbox, shared, &hello)?;
+        self.warn_of_owners(&table, outbox);
+        let summary = shared.done.take().ok_or_else(closed)?;
+        if self.mode == Mode::Sync && !self.options.dry_run
+            && let Some(state) = &mut state
+        {
+            let mut notes = state_notes(&root.dir);
+            notes.push(("owners", owners::to_note(&table)));
+            if let Err(why) = state.store(update, &notes) {
+                self.tell(outbox, Event::Note(format!("source state not stored: {why}")));
+            }
+        }
+        outbox.say(&FromSource::Bye)?;
+        Ok(summary)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "joins what outlives the lister")]
+    fn lister<'b>(
+        &'b self,
+        root: &'b SourceRoot,
+        hello: &DestinationHello,
+        filter: &'b Rules,
+        links: &'b Links,
+        owners: &'b OwnerTable<'b>,
+        modes: &'b ModeRules,
+        state: Option<&'b State>,
+    ) -> Lister<'b> {
+        Lister {
+            root: &root.dir,
+            rules: hello.rules,
+            filter,
+            sizes: SizeLimits {
+                min: self.options.selection.min_size,
+                max: self.options.selection.max_size,
+            },
+            side: Side::Source,
+            owners,
+            modes,
+            fake_super: false,
+            only: root.single.clone(),
+            reserved: Some(crate::session::root::trash_name()),
+            links,
+            state,
+            rehash: self.options.rehash,
+            cancel: self.cancel,
+        }
+    }
+
+    /// Scans where the destination has something to compare, then serves until it is done.
+    fn answer(
+        &self,
+        root: &SourceRoot,
+        lister: Lister<'_>,
+        links: &Links,
+        outbox: &Outbox,
+        shared: &link::Incoming,
+        hello: &DestinationHello,
+    ) -> Result<StateUpdate> {
+        self.tell(outbox, Event::Phase(Phase::Scanning));
+        let throttle = Throttle::new(self.options.transfer.bandwidth_bytes_per_s);
+        let mut scan = match hello.empty {
+            true => None,
+            false => Some(self.scan(&lister, outbox)?),
+        };
+        let update = scan.as_mut().map(|scan| std::mem::take(&mut scan.update));
+        let serving = Serving {
+            role: self,
+            root: &root.dir,
+            lister,
+            scan: scan.as_ref(),
+            links,
+            outbox,
+            jobs: &shared.jobs,
+            sums: &shared.sums,
+            throttle: &throttle,
+            next_id: AtomicU64::new(0),
+            root_dev: root.dir.stat_self().map_or(0, |stat| stat.dev),
+            renamed: root.single.clone().zip(hello.single.clone()),
+            streamed: Streamed::default(),
+            led: Mutex::default(),
+        };
+        if let Some(scan) = &scan {
+            outbox.say(&FromSource::Scanned(self.scanned(root, scan)))?;
+        } else {
+            serving.stream_root(hello.content);
+        }
+        serving.serve_jobs()?;
+        Ok(update.unwrap_or_default())
+    }
+
+    fn scan(&self, lister: &Lister<'_>, outbox: &Outbox) -> Result<Scan> {
+        let options = ScanOptions {
+            threads: scan_threads(),
+            one_file_system: self.options.selection.one_file_system,
+        };
+        let forward = Forward { role: self, outbox };
+        let scan = scan(lister, options, &forward)?;
+        for problem in &scan.problems {
+            self.tell(outbox, Event::Problem(problem.clone()));
+        }
+        Ok(scan)
+    }
+
+    fn scanned(&self, root: &SourceRoot, scan: &Scan) -> Scanned {
+        Scanned {
+            root: scan.root.clone(),
+            deep: scan.tree.node(crate::manifest::tree::NodeId::ROOT).deep,
+            links: scan.links,
+            entries: scan.entries,
+            bytes: scan.bytes,
+            problems: scan.problems.len() as u64,
+            moved_device: root.moved_device,
+        }
+    }
+
+    fn warn_of_owners(&self, table: &OwnerTable<'_>, outbox: &Outbox) {
+        if let Some((entries, message)) = table.unheld() {
+            let warning = Warning {
+                topic: "owner".to_string(),
+                entries,
+                message,
+            };
+            self.tell(outbox, Event::Warning(warning));
+        }
+    }
+
+    /// Tells who watches, here or through the other end.
+    pub(super) fn tell(&self, outbox: &Outbox, event: Event) {
+        if self.forwards {
+            // If the connection broke, the session ends with an error anyway.
+            let _ = outbox.say(&FromSource::Event(event));
+        } else {
+            self.observer.observe(event);
+        }
+    }
+}
+
+/// Passes a scan's events on.
+struct Forward<'a> {
+    role: &'a SourceRole<'a>,
+    outbox: &'a Outbox,
+}
+
+impl Observer for Forward<'_> {
+    fn observe(&self, event: Event) {
+        self.role.tell(self.outbox, event);
+    }
+}
+
+impl Serving<'_> {
+    /// Works on what the destination asks for until it is done or gone.
+    fn serve_jobs(&self) -> Result<()> {
+        let failure = Mutex::new(None);
+        std::thread::scope(|scope| {
+            for _ in 0..crate::session::send_threads() {
+                scope.spawn(|| {
+                    if let Err(err) = self.work() {
+                        self.jobs.abort();
+                        let mut failure = failure.lock().unwrap_or_else(|e| e.into_inner());
+                        failure.get_or_insert(err);
+                    }
+                });
+            }
+        });
+        match failure.into_inner().unwrap_or_else(|e| e.into_inner()) {
+            Some(err) => Err(err),
+            None => self.role.cancel.check(),
+        }
+    }
+
+    fn work(&self) -> Result<()> {
+        let mut scratch = ListScratch::new();
+        let mut sender = send::Sender::new(self);
+        while let Some(job) = self.jobs.pop() {
+            self.role.cancel.check()?;
+            match job {
+                Job::Expand(request) => self.expand(request, &mut scratch)?,
+                Job::ListLinks => self.list_links(&mut scratch)?,
+                Job::Stream(job) => self.stream(job, &mut scratch, &mut sender)?,
+                Job::SendFiles(job) => sender.send_files(job)?,
+                Job::Want(want) => sender.send_wanted(want)?,
+                Job::Hash(path) => self.hash(path, &mut scratch)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn stream_root(&self, content: bool) {
+        self.jobs.push(Job::Stream(StreamJob {
+            dir: RelPath::root(),
+            content,
+            ticket: Ticket::new(RelPath::root()),
+        }));
+    }
+
+    pub(super) fn tell(&self, event: Event) {
+        self.role.tell(self.outbox, event);
+    }
+
+    fn count_streamed(&self, entries: u64, bytes: u64, problems: u64) {
+        self.streamed.entries.fetch_add(entries, Ordering::Relaxed);
+        self.streamed.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.streamed.problems.fetch_add(problems, Ordering::Relaxed);
+    }
+
+    /// What a streamed source amounts to; its digests were never needed.
+    pub(super) fn streamed_totals(&self) -> Result<Scanned> {
+        let root = self
+            .lister
+            .root_entry()
+            .map_err(|err| Error::io("read", b"the root directory", err))?;
+        Ok(Scanned {
+            root: root.entry,
+            deep: Digest::default(),
+            links: self.links.digest(),
+            entries: self.streamed.entries.load(Ordering::Relaxed),
+            bytes: self.streamed.bytes.load(Ordering::Relaxed),
+            problems: self.streamed.problems.load(Ordering::Relaxed),
+            moved_device: false,
+        })
+    }
+}
+
+fn closed() -> Error {
+    Error::Connection("the destination ended the session".to_string())
+}
