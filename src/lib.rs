@@ -12,3 +12,4 @@ pub mod error;
 pub mod events;
 pub mod options;
 pub mod path;
+pub mod transport;
