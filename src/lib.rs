@@ -13,3 +13,4 @@ pub mod events;
 pub mod fs;
 pub mod options;
 pub mod path;
+pub mod transport;
