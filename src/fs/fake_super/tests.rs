@@ -310,6 +310,22 @@ fn damaged_acls_are_left_out() {
 }
 
 #[test]
+fn a_mask_changed_by_mode_alone_is_the_modes() {
+    let words = [0x80, 4, 7, 0x80, 1000, 0x8000_0006];
+    let stored = Xattr {
+        name: ACL_ACCESS.to_vec(),
+        value: words.into_iter().flat_map(u32::to_le_bytes).collect(),
+    };
+    let meant = from_stored(&[stored], 0o650);
+    let acl = Acl::from_raw(&meant[0].value).unwrap();
+    assert_eq!(
+        (acl.owner, acl.group, acl.mask, acl.other),
+        (6, 4, Some(5), 0)
+    );
+    assert_eq!(acl.users, [(1000, 6)]);
+}
+
+#[test]
 fn a_stored_name_cannot_bring_in_a_raw_acl_or_become_ours() {
     let named = |name: &[u8]| Xattr {
         name: name.to_vec(),
