@@ -12,6 +12,9 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{Advice, FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
+use super::dir::is;
+use super::stat::stat_file;
+
 /// The most that is copied between two calls of `progress`, so that a caller can stop or slow a
 /// copy within some tens of milliseconds on a slow disk.
 const PROGRESS_BYTES: u64 = 8 << 20;
@@ -212,9 +215,23 @@ pub fn punch_hole(file: &File, range: Range<u64>) -> io::Result<bool> {
 }
 
 /// Reserves space for the first `len` bytes without changing the length; false where the
-/// filesystem cannot. A full disk is an error.
+/// filesystem cannot. Too little space is an error, and then none is taken.
 pub fn allocate(file: &File, len: u64) -> io::Result<bool> {
-    fallocate(file, FallocateFlags::KEEP_SIZE, 0..len)
+    // Asked for more than there is, ext4 takes all there is before it says no, and meanwhile
+    // everybody else on the disk has none.
+    let volume = rustix::fs::fstatvfs(file)?;
+    let free = volume.f_bfree.saturating_mul(volume.f_frsize);
+    let held = stat_file(file)?.blocks.saturating_mul(512);
+    // Filesystems without a size of their own, such as an unlimited tmpfs, say 0 of 0.
+    if volume.f_blocks > 0 && len > free.saturating_add(held) {
+        return Err(Errno::NOSPC.into());
+    }
+    let result = fallocate(file, FallocateFlags::KEEP_SIZE, 0..len);
+    if matches!(&result, Err(err) if is(err, Errno::NOSPC) || is(err, Errno::DQUOT)) {
+        // Cutting a file to the length that it has frees what lies beyond.
+        set_len(file, file.metadata()?.len())?;
+    }
+    result
 }
 
 fn fallocate(file: &File, flags: FallocateFlags, range: Range<u64>) -> io::Result<bool> {

@@ -14,6 +14,8 @@ mod probe;
 mod stat;
 mod sys;
 mod temp;
+#[cfg(test)]
+mod testing;
 mod users;
 mod xattr;
 
