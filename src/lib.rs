@@ -10,5 +10,6 @@ pub mod digest;
 pub mod entry;
 pub mod error;
 pub mod events;
+pub mod filter;
 pub mod options;
 pub mod path;
