@@ -6,11 +6,17 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("cutover runs on Linux only: its system calls are all in `fs`, where a port starts");
 
+pub mod apply;
+pub mod delta;
 pub mod digest;
 pub mod entry;
 pub mod error;
 pub mod events;
+pub mod filter;
 pub mod fs;
+pub mod manifest;
 pub mod options;
 pub mod path;
+pub mod protocol;
+pub mod session;
 pub mod transport;
