@@ -6,6 +6,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("cutover runs on Linux only: its system calls are all in `fs`, where a port starts");
 
+pub mod delta;
 pub mod digest;
 pub mod entry;
 pub mod error;
