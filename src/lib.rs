@@ -7,6 +7,7 @@
 compile_error!("cutover runs on Linux only: its system calls are all in `fs`, where a port starts");
 
 pub mod apply;
+pub mod cli;
 pub mod delta;
 pub mod digest;
 pub mod entry;
@@ -20,3 +21,4 @@ pub mod path;
 pub mod protocol;
 pub mod session;
 pub mod transport;
+pub mod ui;
