@@ -1,3 +1,7 @@
 //! The command: everything it can do is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cutover::cli::main()
+}

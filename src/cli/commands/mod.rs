@@ -1,0 +1,44 @@
+//! The commands, each a set of flag groups and what is done with them.
+
+mod compare;
+mod docs;
+mod explain;
+mod manifest;
+mod sync;
+
+use std::ffi::OsStr;
+use std::io::{self, ErrorKind, Write};
+
+use crate::error::Error;
+use crate::transport::Location;
+use crate::ui::itemize::Direction;
+
+pub(super) use compare::{DiffCommand, VerifyCommand};
+pub(super) use docs::{CompletionsCommand, ManCommand};
+pub(super) use explain::ExplainCommand;
+pub(super) use manifest::ManifestCommand;
+pub(super) use sync::SyncCommand;
+
+/// Which way content goes, as rsync's lines show it.
+fn direction(destination: &Location) -> Direction {
+    match destination {
+        Location::Remote(_) => Direction::Sent,
+        Location::Local(_) => Direction::Received,
+    }
+}
+
+/// Reads both ends of a command.
+fn locations(source: &OsStr, destination: &OsStr) -> Result<(Location, Location), Error> {
+    Ok((Location::parse(source)?, Location::parse(destination)?))
+}
+
+/// Writes a document to standard output. A reader that leaves early (`| head`) is no fault.
+fn print(text: &[u8]) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(err) if err.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::io("write to", "standard output", err))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,30 @@
+//! The flags, one file for each group of them: its help, its conversion into options, its tests.
+
+mod compare;
+mod delete;
+mod fidelity;
+mod output;
+mod ownership;
+mod remote;
+mod selection;
+mod size;
+mod transfer;
+
+pub(crate) use compare::{CompareFlags, RehashFlag};
+pub(crate) use delete::DeleteFlags;
+pub(crate) use fidelity::FidelityFlags;
+pub(crate) use output::{OutputFlags, PreviewFlags};
+pub(crate) use ownership::OwnershipFlags;
+pub(crate) use remote::RemoteFlags;
+pub(crate) use selection::{FilterFlags, SelectionFlags};
+pub(crate) use transfer::TransferFlags;
+
+/// Parses one group of flags alone, under the settings of the whole command.
+#[cfg(test)]
+fn parse<T: clap::Args>(args: &[&str]) -> Result<T, clap::Error> {
+    let cmd = clap::Command::new("test").args_override_self(true);
+    let matches = T::augment_args(cmd)
+        .no_binary_name(true)
+        .try_get_matches_from(args)?;
+    T::from_arg_matches(&matches)
+}

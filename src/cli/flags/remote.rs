@@ -1,0 +1,127 @@
+//! How the other host is reached and what runs there.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::transport::RemoteOptions;
+
+use super::size::parse_duration;
+
+/// How long a connection may take to come about: TCP alone would try for two minutes.
+const CONNECT_TIMEOUT: &str = "30s";
+
+/// The running program, which is what is sent to hosts that have no agent. Still there when an
+/// update has replaced the file.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// The far end.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Remote host")]
+pub(crate) struct RemoteFlags {
+    /// Reach the host with COMMAND instead of ssh
+    ///
+    /// COMMAND is run with the host's name and the agent's command line after it, like `docker
+    /// exec -i` or `ssh -p 2222`.
+    #[arg(short = 'e', long, value_name = "COMMAND")]
+    rsh: Option<String>,
+
+    /// Use the cutover at PATH on the other host
+    ///
+    /// Without it a compatible one is looked for there, else this one is sent over the connection
+    /// and kept in the far user's cache directory.
+    #[arg(long, value_name = "PATH")]
+    agent_path: Option<OsString>,
+
+    /// Run with `sudo -n` on the other host
+    #[arg(long)]
+    sudo: bool,
+
+    /// Keep the connection for the next run, for DURATION after this one
+    ///
+    /// A number with s, m, h or d: 90s, 10m. Without it the connection ends with the run.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    persist: Option<Duration>,
+
+    /// Give ARG to ssh; may be given several times
+    ///
+    /// As one word that ssh understands: `--ssh-option=-p2222`, `--ssh-option=-oPort=2222`.
+    #[arg(
+        long,
+        value_name = "ARG",
+        allow_hyphen_values = true,
+        conflicts_with = "rsh"
+    )]
+    ssh_option: Vec<String>,
+
+    /// Give up when no connection stands after DURATION
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration,
+          default_value = CONNECT_TIMEOUT)]
+    connect_timeout: Duration,
+}
+
+impl RemoteFlags {
+    /// The options for the transport.
+    pub(crate) fn remote(&self) -> RemoteOptions {
+        RemoteOptions {
+            shell: self.rsh.clone(),
+            agent_path: self.agent_path.clone().map(OsString::into_vec),
+            sudo: self.sudo,
+            persist: self.persist,
+            ssh_options: self.ssh_option.clone(),
+            agent_binary: PathBuf::from(THIS_PROGRAM),
+            connect_timeout: self.connect_timeout,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+    use super::*;
+
+    fn remote(args: &[&str]) -> RemoteOptions {
+        parse::<RemoteFlags>(args).unwrap().remote()
+    }
+
+    #[test]
+    fn ssh_is_the_default_and_nothing_outlives_the_run() {
+        let remote = remote(&[]);
+        assert_eq!(remote.shell, None);
+        assert_eq!(remote.agent_path, None);
+        assert!(!remote.sudo);
+        assert_eq!(remote.persist, None);
+        assert!(remote.ssh_options.is_empty());
+        assert_eq!(remote.connect_timeout, Duration::from_secs(30));
+        assert!(remote.agent_binary.is_absolute());
+    }
+
+    #[test]
+    fn every_flag_reaches_the_transport() {
+        let far = remote(&[
+            "--agent-path=/opt/cutover",
+            "--sudo",
+            "--persist=10m",
+            "--ssh-option",
+            "-p2222",
+            "--ssh-option=-oPort=2222",
+            "--connect-timeout=5s",
+        ]);
+        assert_eq!(far.agent_path, Some(b"/opt/cutover".to_vec()));
+        assert!(far.sudo);
+        assert_eq!(far.persist, Some(Duration::from_secs(600)));
+        assert_eq!(far.ssh_options, ["-p2222", "-oPort=2222"]);
+        assert_eq!(far.connect_timeout, Duration::from_secs(5));
+        let shell = remote(&["-e", "docker exec -i"]).shell;
+        assert_eq!(shell.as_deref(), Some("docker exec -i"));
+    }
+
+    #[test]
+    fn ssh_options_need_ssh() {
+        let both = ["-e", "docker exec -i", "--ssh-option=-v"];
+        assert!(parse::<RemoteFlags>(&both).is_err());
+    }
+}

@@ -1,0 +1,146 @@
+//! The progress bar, and the plain lines that stand for it where there is no terminal.
+
+use std::io::{self, IsTerminal};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::events::Event;
+
+use super::lock;
+use super::screen::Screen;
+use super::totals::Totals;
+
+/// How often the bar is drawn: fluent to the eye, and nothing beside the run's own work.
+const BAR_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often a line is written to a log: often enough to see life in it, seldom enough that an
+/// hour's run stays readable.
+const LINE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// What shows progress. The bar counts bytes; hidden, it still serves to estimate the rate.
+pub(super) enum Meter {
+    /// A bar on the terminal.
+    Bar(ProgressBar),
+    /// A line now and then.
+    Lines(ProgressBar),
+}
+
+impl Meter {
+    /// The one that suits the process's standard error.
+    pub(super) fn for_stderr() -> Meter {
+        if io::stderr().is_terminal() {
+            let target = ProgressDrawTarget::stderr();
+            Meter::Bar(ProgressBar::with_draw_target(Some(0), target).with_style(style(false)))
+        } else {
+            Meter::Lines(ProgressBar::hidden())
+        }
+    }
+
+    /// The bar, drawn or hidden.
+    pub(super) fn bar(&self) -> ProgressBar {
+        match self {
+            Meter::Bar(bar) | Meter::Lines(bar) => bar.clone(),
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        match self {
+            Meter::Bar(_) => BAR_INTERVAL,
+            Meter::Lines(_) => LINE_INTERVAL,
+        }
+    }
+
+    /// Shows the totals.
+    fn draw(&self, totals: &Totals, screen: &Screen) {
+        let bar = self.bar();
+        let line = totals.line(bar.per_sec(), Some(bar.eta()));
+        match self {
+            Meter::Bar(bar) => {
+                bar.set_style(style(totals.plan_complete));
+                bar.set_message(line);
+            }
+            Meter::Lines(_) => screen.err(&format!("cutover: {line}")),
+        }
+        bar.set_length(totals.planned_bytes);
+        bar.set_position(totals.done_bytes);
+        bar.tick();
+    }
+}
+
+/// While the plan grows: a bar would run backwards.
+const GROWING: &str = "{spinner} {wide_msg}";
+
+/// Once the whole is known.
+const WHOLE: &str = "[{bar:12}] {wide_msg}";
+
+fn style(plan_complete: bool) -> ProgressStyle {
+    let template = if plan_complete { WHOLE } else { GROWING };
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+}
+
+/// Shows progress from a thread of its own, so that events only add up.
+pub(super) struct Progress {
+    totals: Arc<Mutex<Totals>>,
+    drawing: Mutex<Option<Drawing>>,
+}
+
+struct Drawing {
+    /// Dropped to end the thread.
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Progress {
+    /// Starts to show; `None` where no thread can be had, which is no reason not to sync.
+    pub(super) fn start(meter: Meter, screen: Arc<Screen>) -> Option<Progress> {
+        let totals = Arc::new(Mutex::new(Totals::default()));
+        let (stop, stopped) = mpsc::channel();
+        let shown = Arc::clone(&totals);
+        let thread = thread::Builder::new()
+            .name("progress".to_owned())
+            .spawn(move || {
+                while stopped.recv_timeout(meter.interval()) == Err(RecvTimeoutError::Timeout) {
+                    let totals = lock(&shown).clone();
+                    meter.draw(&totals, &screen);
+                }
+                meter.bar().finish_and_clear();
+            })
+            .ok()?;
+        Some(Progress {
+            totals,
+            drawing: Mutex::new(Some(Drawing { stop, thread })),
+        })
+    }
+
+    /// Takes an event in.
+    pub(super) fn take(&self, event: &Event) {
+        lock(&self.totals).take(event);
+    }
+
+    /// Removes the bar; nothing is shown after it.
+    pub(super) fn finish(&self) {
+        if let Some(Drawing { stop, thread }) = lock(&self.drawing).take() {
+            drop(stop);
+            // A panic of the thread was printed by the panic hook and concerns the bar alone.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_templates_are_valid() {
+        for template in [GROWING, WHOLE] {
+            assert!(ProgressStyle::with_template(template).is_ok());
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The closing words on standard output: rows of numbers after a sync, a verdict after a
+//! comparison.
+
+use crate::events::Summary;
+use crate::options::Compare;
+
+use super::Act;
+use super::human::{bytes, count, counted, elapsed, entries};
+use super::tally::Tally;
+
+/// The summary's lines.
+pub(super) fn lines(act: &Act, summary: &Summary, tally: &Tally) -> Vec<String> {
+    match act {
+        Act::Sync => sync_rows("changed", summary, tally),
+        Act::DryRun => sync_rows("would do", summary, tally),
+        Act::Diff(compare) => comparison_rows(how(*compare), summary, tally),
+        Act::Verify => comparison_rows(how(Compare::Checksum), summary, tally),
+        Act::Manifest(file) => {
+            let mut rows = trouble_rows(summary, tally);
+            rows.push(format!(
+                "recorded {}, {}, in {} ({})",
+                entries(summary.source_entries),
+                bytes(summary.source_bytes),
+                crate::path::escape(file.as_os_str().as_encoded_bytes()),
+                elapsed(summary.elapsed),
+            ));
+            rows
+        }
+    }
+}
+
+fn row(title: &str, text: &str) -> String {
+    format!("{title:<9} {text}")
+}
+
+fn sync_rows(title: &str, summary: &Summary, tally: &Tally) -> Vec<String> {
+    let mut rows = vec![row(
+        "scanned",
+        &format!(
+            "{} at the source ({}), {} at the destination",
+            entries(summary.source_entries),
+            bytes(summary.source_bytes),
+            count(summary.destination_entries),
+        ),
+    )];
+    rows.push(row(title, &deeds(summary)));
+    rows.extend(data_rows(summary));
+    rows.extend(trouble_rows(summary, tally));
+    if summary.extraneous > 0 {
+        rows.push(row(
+            "left",
+            &format!(
+                "{} only at the destination (--delete removes what the source does not have)",
+                entries(summary.extraneous)
+            ),
+        ));
+    }
+    rows.push(row("time", &elapsed(summary.elapsed)));
+    rows
+}
+
+/// What was done, without what was not.
+fn deeds(summary: &Summary) -> String {
+    let deeds = [
+        (summary.files_sent, "sent"),
+        (summary.files_patched, "patched"),
+        (summary.created, "created"),
+        (summary.moved, "moved"),
+        (summary.copied_locally, "copied at the destination"),
+        (summary.hard_linked, "hard-linked"),
+        (summary.attributes_set, "with new attributes only"),
+        (summary.deleted, "deleted"),
+    ];
+    joined(&deeds).unwrap_or_else(|| "nothing".to_owned())
+}
+
+/// The counts that are not zero, each with its word; `None` when all are.
+fn joined(counts: &[(u64, &str)]) -> Option<String> {
+    let told: Vec<_> = counts
+        .iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, word)| format!("{} {word}", count(*n)))
+        .collect();
+    (!told.is_empty()).then(|| told.join(", "))
+}
+
+/// Bytes of data against bytes on the wire; each row only where there is something to tell.
+fn data_rows(summary: &Summary) -> Vec<String> {
+    let mut rows = Vec::new();
+    if summary.changed_bytes > 0 {
+        rows.push(row(
+            "data",
+            &format!(
+                "{} in changed files: {} copied, {} taken from old versions",
+                bytes(summary.changed_bytes),
+                bytes(summary.literal_bytes),
+                bytes(summary.matched_bytes),
+            ),
+        ));
+    }
+    if summary.wire_sent_bytes > 0 || summary.wire_received_bytes > 0 {
+        rows.push(row(
+            "wire",
+            &format!(
+                "{} to the destination, {} back",
+                bytes(summary.wire_sent_bytes),
+                bytes(summary.wire_received_bytes),
+            ),
+        ));
+    }
+    rows
+}
+
+fn trouble_rows(summary: &Summary, tally: &Tally) -> Vec<String> {
+    let mut rows = Vec::new();
+    if summary.problems > 0 {
+        let kinds: Vec<_> = tally
+            .problem_kinds()
+            .into_iter()
+            .map(|((side, act), n)| {
+                let act = super::printable(act);
+                format!("{} could not {act} at the {}", count(n), side.noun())
+            })
+            .collect();
+        rows.push(row(
+            "failed",
+            &format!("{}: {}", entries(summary.problems), kinds.join(", ")),
+        ));
+    }
+    if summary.churn > 0 {
+        rows.push(row(
+            "unsettled",
+            &format!(
+                "{} changed during the run (run again to catch up)",
+                entries(summary.churn)
+            ),
+        ));
+    }
+    rows
+}
+
+fn how(compare: Compare) -> &'static str {
+    match compare {
+        Compare::Quick => "by size and time",
+        Compare::SizeOnly => "by size",
+        Compare::Checksum | Compare::IgnoreTimes => "by content",
+    }
+}
+
+fn comparison_rows(how: &str, summary: &Summary, tally: &Tally) -> Vec<String> {
+    let mut rows = trouble_rows(summary, tally);
+    rows.push(verdict(how, summary, tally));
+    rows
+}
+
+/// The one line that a comparison is for.
+fn verdict(how: &str, summary: &Summary, tally: &Tally) -> String {
+    let compared = format!(
+        "{}, {} compared {how}, in {}",
+        entries(summary.source_entries),
+        bytes(summary.source_bytes),
+        elapsed(summary.elapsed),
+    );
+    if summary.differs {
+        let extra = tally.extra.max(summary.extraneous);
+        let found = [
+            (tally.changed, "changed"),
+            (tally.missing, "missing at the destination"),
+            (extra, "only at the destination"),
+        ];
+        return match joined(&found) {
+            Some(found) => format!("different: {found}; {compared}"),
+            None => format!("different: {compared}"),
+        };
+    }
+    let open = summary.problems.saturating_add(summary.churn);
+    if open > 0 {
+        let open = counted(open, "entry was", "entries were");
+        return format!("not proven: {open} not compared; the rest is identical: {compared}");
+    }
+    format!("identical: {compared}")
+}
