@@ -185,7 +185,7 @@ impl Lab {
     pub fn home(&self, host: &str) -> Vec<(&'static str, PathBuf)> {
         let home = self.path(&format!("home-{host}"));
         let variables = [
-            ("HOME", "."),
+            ("HOME", "home"),
             ("XDG_STATE_HOME", "state"),
             ("XDG_CACHE_HOME", "cache"),
             ("XDG_RUNTIME_DIR", "run"),

@@ -3,6 +3,8 @@
 
 pub mod dump;
 pub mod lab;
+pub mod meanwhile;
 pub mod prerequisites;
 pub mod run;
+pub mod sshd;
 pub mod tree;

@@ -89,7 +89,7 @@ impl Invocation {
         let child = self.command.spawn().expect("starting cutover");
         Running {
             child,
-            shown: format!("{:?}", self.command),
+            shown: shown(&self.command),
             logs: [stdout_path, stderr_path],
             limit: TIME_LIMIT,
         }
@@ -304,4 +304,10 @@ impl Outcome {
         assert!(said, "nothing said about {text:?}:\n{self}");
         self
     }
+}
+
+/// The command line without the environment, which is every run's.
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| format!("{word:?} ")).collect()
 }
