@@ -1,0 +1,27 @@
+# What a person runs; what the continuous integration runs is .ci/run.
+
+.PHONY: build test soak bench doc lint prerequisites
+
+build:
+	cargo build --release
+
+# Everything but the long tests. Plain cargo, so that a fresh machine needs nothing else.
+test: prerequisites
+	cargo test
+
+# Two hundred kills at random moments for each side, instead of twenty.
+soak: prerequisites
+	CUTOVER_SOAK=1 cargo test --release --test sync -- crash
+
+bench:
+	cargo bench
+
+doc:
+	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
+
+lint:
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+prerequisites:
+	@scripts/prerequisites

@@ -1,0 +1,155 @@
+//! What a test needs of the machine. A missing tool fails the test and says how to get it; a
+//! missing privilege skips it and says so where the test runner cannot swallow it.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, lsetxattr, makedev, mknodat};
+
+/// What only a privileged process may do. Root in a container may lack some of them, so each is
+/// tried, not guessed from the user id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    /// Give files away and run a command as another user.
+    Root,
+    /// Make device nodes.
+    Devices,
+    /// Set attributes in the `trusted` namespace.
+    TrustedXattrs,
+    /// Mount a filesystem.
+    Mount,
+}
+
+impl Power {
+    /// Whether this process has it; tried once.
+    pub fn is_held(self) -> bool {
+        static HELD: [OnceLock<bool>; 4] = [const { OnceLock::new() }; 4];
+        *HELD[self as usize].get_or_init(|| self.is_held_when_tried())
+    }
+
+    fn is_held_when_tried(self) -> bool {
+        if !rustix::process::geteuid().is_root() {
+            return false;
+        }
+        let scratch = tempfile::tempdir().expect("a temporary directory");
+        match self {
+            Power::Root => true,
+            Power::Devices => mknodat(
+                CWD,
+                scratch.path().join("null"),
+                FileType::CharacterDevice,
+                Mode::RUSR,
+                makedev(1, 3),
+            )
+            .is_ok(),
+            Power::TrustedXattrs => {
+                lsetxattr(scratch.path(), "trusted.probe", b"1", XattrFlags::empty()).is_ok()
+            }
+            Power::Mount => Tmpfs::try_mount(scratch.path(), "size=64k").is_ok(),
+        }
+    }
+
+    /// Whether the test at hand can run; if not, says that it is skipped and why.
+    ///
+    /// The line goes to the standard error stream itself: what `eprintln!` writes is captured
+    /// and thrown away when a test passes.
+    pub fn is_held_or_skips(self, test: &str) -> bool {
+        if self.is_held() {
+            return true;
+        }
+        let name = test.strip_suffix("::here").unwrap_or(test);
+        let line = format!("SKIPPED: {name}: needs {}\n", self.description());
+        // A closed standard error is no reason to fail a test that does not run.
+        let _ = std::io::stderr().write_all(line.as_bytes());
+        false
+    }
+
+    fn description(self) -> &'static str {
+        match self {
+            Power::Root => "root",
+            Power::Devices => "root that may make device nodes",
+            Power::TrustedXattrs => "root that may set trusted attributes",
+            Power::Mount => "root that may mount",
+        }
+    }
+}
+
+/// Returns from the test, visibly, unless this process has the [`Power`].
+#[macro_export]
+macro_rules! needs {
+    ($power:ident) => {
+        fn here() {}
+        let test = std::any::type_name_of_val(&here);
+        if !$crate::common::prerequisites::Power::$power.is_held_or_skips(test) {
+            return;
+        }
+    };
+}
+
+/// Fails the test unless `program` is installed, and says which package holds it.
+pub fn need(program: &str) {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|dir| dir.join(program).is_file());
+    let package = match program {
+        "sshd" => "openssh-server",
+        "ssh" => "openssh-client",
+        "setpriv" | "mount" => "util-linux",
+        other => other,
+    };
+    assert!(
+        found,
+        "{program} is not installed; `make test` installs it, or run: apt-get install {package}"
+    );
+}
+
+/// A filesystem of its own in memory, unmounted when dropped.
+pub struct Tmpfs<'a> {
+    point: &'a Path,
+}
+
+impl<'a> Tmpfs<'a> {
+    /// Mounts one at `point`, which is made if missing; `options` as for mount(8).
+    pub fn mount(point: &'a Path, options: &str) -> Tmpfs<'a> {
+        std::fs::create_dir_all(point).expect("making the mount point");
+        Tmpfs::try_mount(point, options).expect("mounting a tmpfs")
+    }
+
+    fn try_mount(point: &'a Path, options: &str) -> Result<Tmpfs<'a>, String> {
+        mount_command(&["-t", "tmpfs", "-o", options, "tmpfs"], point)?;
+        Ok(Tmpfs { point })
+    }
+
+    /// Changes its options, say its size or `ro`.
+    pub fn remount(&self, options: &str) {
+        mount_command(&["-o", &format!("remount,{options}")], self.point)
+            .expect("remounting a tmpfs");
+    }
+}
+
+fn mount_command(args: &[&str], point: &Path) -> Result<(), String> {
+    let output = Command::new("mount")
+        .args(args)
+        .arg(point)
+        .output()
+        .map_err(|err| format!("cannot run mount: {err}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+impl Drop for Tmpfs<'_> {
+    fn drop(&mut self) {
+        // Lazily: a killed run may still hold a descriptor for a moment. A failure leaves the
+        // temporary directory behind, which the next reboot sees to.
+        let _ = Command::new("umount")
+            .arg("--lazy")
+            .arg(self.point)
+            .stderr(Stdio::null())
+            .status();
+    }
+}

@@ -1,0 +1,113 @@
+//! What was renamed at the source is renamed at the destination, not sent again.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use crate::common::lab::{Lab, Route};
+use crate::common::run::Outcome;
+
+/// Syncs `before`, renames in the source, and syncs with `--delete` over a wire.
+fn resync_after_renames(lab: &Lab, renames: &[(&str, &str)]) -> Outcome {
+    lab.sync_via(Route::Push, &[]).ok();
+    for (from, to) in renames {
+        fs::create_dir_all(lab.src.join(to).parent().unwrap()).unwrap();
+        fs::rename(lab.src.join(from), lab.src.join(to)).unwrap();
+    }
+    let outcome = lab.sync_via(Route::Push, &["--delete", "--json"]).ok();
+    lab.assert_synced();
+    outcome
+}
+
+fn a_project() -> Lab {
+    let text: String = (0..40)
+        .map(|n| format!("f project/src/{n} random(20K) @{n}.5\n"))
+        .collect();
+    Lab::with_source(&format!(
+        "{text} f project/README 'read me' @7\n f other 'x'"
+    ))
+}
+
+#[test]
+fn a_renamed_directory_is_not_resent() {
+    let lab = a_project();
+    let inode = |path: &str| fs::metadata(lab.dst.join(path)).unwrap().ino();
+    lab.sync_via(Route::Push, &[]).ok();
+    let before = inode("project/src/7");
+    let outcome = resync_after_renames(&lab, &[("project", "renamed")]);
+    assert_eq!(outcome.count("literal_bytes"), 0, "{outcome}");
+    assert!(outcome.count("moved") >= 1, "{outcome}");
+    assert_eq!(before, inode("renamed/src/7"), "it was copied, not renamed");
+}
+
+#[test]
+fn a_directory_moved_into_another_is_not_resent() {
+    let lab = a_project();
+    let outcome = resync_after_renames(&lab, &[("project/src", "archive/2024/src")]);
+    assert_eq!(outcome.count("literal_bytes"), 0, "{outcome}");
+}
+
+#[test]
+fn a_moved_file_is_not_resent() {
+    let lab = a_project();
+    let outcome = resync_after_renames(&lab, &[("project/src/5", "elsewhere/five")]);
+    assert_eq!(outcome.count("literal_bytes"), 0, "{outcome}");
+    assert!(outcome.count("moved") >= 1, "{outcome}");
+}
+
+#[test]
+fn swapped_names_are_sorted_out() {
+    let lab = Lab::with_source("f a random(50K) @5\n f b random(50K) @6\n f c/x 'x'\n f d/y 'y'");
+    let swap = [
+        ("a", "t"),
+        ("b", "a"),
+        ("t", "b"),
+        ("c", "u"),
+        ("d", "c"),
+        ("u", "d"),
+    ];
+    resync_after_renames(&lab, &swap);
+}
+
+#[test]
+fn a_directory_renamed_and_edited_sends_only_the_edit() {
+    let lab = a_project();
+    lab.sync_via(Route::Push, &[]).ok();
+    fs::rename(lab.src.join("project"), lab.src.join("renamed")).unwrap();
+    lab.source("f renamed/src/3 'edited' @99");
+    let outcome = lab.sync_via(Route::Push, &["--delete", "--json"]).ok();
+    lab.assert_synced();
+    // The edited directory no longer has its old digest; its files are found one by one.
+    assert!(outcome.count("literal_bytes") < 100, "{outcome}");
+}
+
+#[test]
+fn a_move_is_not_trusted_when_the_destination_was_meddled_with() {
+    let lab = Lab::with_source("f dir/a 'one' @5\n f dir/b 'two' @5");
+    lab.sync_via(Route::Push, &[]).ok();
+    lab.destination("f dir/a 'ONE' @6");
+    fs::rename(lab.src.join("dir"), lab.src.join("moved")).unwrap();
+    lab.sync_via(Route::Push, &["--delete"]).ok();
+    lab.assert_synced();
+}
+
+#[test]
+fn equal_size_and_time_do_not_make_two_files_one() {
+    let lab = Lab::with_source("f a 'one' @5");
+    lab.sync_via(Route::Push, &[]).ok();
+    lab.source("r a\n f b 'two' @5");
+    lab.sync_via(Route::Push, &["--delete"]).ok();
+    lab.assert_synced();
+}
+
+#[test]
+fn without_delete_the_old_name_stays() {
+    let lab = a_project();
+    lab.sync(&[]).ok();
+    fs::rename(lab.src.join("project"), lab.src.join("renamed")).unwrap();
+    lab.sync(&[]).ok();
+    assert!(lab.dst.join("project/src/7").exists());
+    fs::remove_dir_all(lab.dst.join("project")).unwrap();
+    lab.source("m .");
+    lab.sync(&[]).ok();
+    lab.assert_synced();
+}

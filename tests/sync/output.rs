@@ -1,0 +1,205 @@
+//! What a run says: dry runs, itemised lines, JSON, silence, usage errors.
+
+use std::fs;
+
+use crate::common::dump::{Dump, stamps};
+use crate::common::lab::{Lab, Route};
+
+/// A source and a destination that differ in every way that a sync can settle.
+fn everything_differs() -> Lab {
+    let lab = Lab::with_source(
+        r"
+        f new 'x' @5
+        f edited 'after' @6
+        f mode 0600 'x' @5
+        f time 'x' @6
+        f grown 'longer content' @6
+        f same 'x' @5
+        d new-dir
+        f new-dir/inside 'x' @5
+        l link -> after @5
+        l new-link -> x @5
+        h linked = same
+        p fifo
+        f attributed 'x' user.a=2 @5
+        f conflict/inside 'x' @5
+    ",
+    );
+    lab.destination(
+        r"
+        f edited 'before' @5
+        f mode 0644 'x' @5
+        f time 'x' @5
+        f grown 'x' @5
+        f same 'x' @5
+        l link -> before @5
+        f attributed 'x' user.a=1 @5
+        f old 'x' @5
+        f old-dir/inside 'x' @5
+        f conflict 'a file' @5
+    ",
+    );
+    lab
+}
+
+#[test]
+fn a_dry_run_predicts_the_real_one() {
+    for route in Route::ALL {
+        let lab = everything_differs();
+        let predicted = lab.sync_via(route, &["-n", "-i", "--delete"]).ok();
+        let done = lab.sync_via(route, &["-i", "--delete"]).ok();
+        lab.assert_synced();
+        assert!(predicted.items().len() > 12, "{predicted}");
+        assert_eq!(predicted.items(), done.items(), "by {route:?}");
+    }
+}
+
+#[test]
+fn a_dry_run_touches_nothing() {
+    let lab = everything_differs();
+    let before = (stamps(&lab.src), stamps(&lab.dst));
+    lab.sync(&["-n", "-i", "--delete"]).ok();
+    assert_eq!(before, (stamps(&lab.src), stamps(&lab.dst)));
+}
+
+#[test]
+fn a_dry_run_does_not_make_the_destination() {
+    let mut lab = Lab::with_source("f a 'x'");
+    lab.dst = lab.path("not/there");
+    let outcome = lab.sync(&["-n", "-i"]).ok();
+    assert!(
+        outcome.items().iter().any(|line| line.ends_with(" a")),
+        "{outcome}"
+    );
+    assert!(!lab.path("not").exists());
+}
+
+#[test]
+fn items_read_like_rsyncs() {
+    let lab = everything_differs();
+    let outcome = lab.sync(&["-i", "--delete"]).ok();
+    for expected in [
+        ">f+++++++++ new",
+        ">f.st...... grown",
+        ".f...p..... mode",
+        "cd+++++++++ new-dir/",
+        "cL+++++++++ new-link",
+        "*deleting   old",
+        "*deleting   old-dir/",
+    ] {
+        assert!(
+            outcome.items().contains(&expected),
+            "{expected:?} is not in:\n{outcome}"
+        );
+    }
+    assert!(
+        !outcome.items().iter().any(|line| line.ends_with(" same")),
+        "{outcome}"
+    );
+}
+
+#[test]
+fn a_name_cannot_forge_a_line() {
+    let lab = Lab::with_source(r"f a\n*deleting\s\s\sb 'x'");
+    let outcome = lab.sync(&["-i"]).ok();
+    assert!(!outcome.stdout.contains("\n*deleting"), "{outcome}");
+    outcome.says(r"a\#012*deleting");
+}
+
+#[test]
+fn json_is_one_value_a_line_and_ends_with_the_summary() {
+    let lab = everything_differs();
+    let outcome = lab.sync(&["--json", "-i", "--delete"]).ok();
+    assert!(outcome.json_lines().len() > 1, "{outcome}");
+    assert_eq!(outcome.count("problems"), 0, "{outcome}");
+    assert!(outcome.count("deleted") >= 3, "{outcome}");
+}
+
+#[test]
+fn quiet_is_silent_on_success() {
+    let lab = everything_differs();
+    let outcome = lab.sync(&["-q"]).ok();
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("", ""));
+}
+
+#[test]
+fn quiet_still_says_what_failed() {
+    let lab = Lab::new();
+    let outcome = lab.sync(&["-q"]).code(3);
+    assert!(!outcome.stderr.is_empty());
+}
+
+#[test]
+fn an_unknown_option_is_a_usage_error_and_changes_nothing() {
+    let lab = Lab::with_source("f a 'x'");
+    lab.sync(&["--no-such-option"])
+        .code(2)
+        .says("--no-such-option");
+    assert!(!lab.dst.exists());
+}
+
+#[test]
+fn missing_operands_are_a_usage_error() {
+    let lab = Lab::new();
+    lab.cutover(["sync"]).code(2);
+    lab.cutover(["sync", "only-one"]).code(2);
+    lab.cutover(["no-such-command"]).code(2);
+}
+
+#[test]
+fn a_bad_filter_is_a_usage_error() {
+    let lab = Lab::with_source("f a 'x'");
+    lab.sync(&["--filter", "nonsense rule"]).code(2);
+    assert!(!lab.dst.exists());
+}
+
+#[test]
+fn an_option_says_what_it_does() {
+    let lab = Lab::new();
+    let help = lab.cutover(["sync", "--help"]).ok();
+    for option in [
+        "--delete",
+        "--max-delete",
+        "--trash",
+        "--checksum",
+        "--json",
+    ] {
+        help.says(option);
+    }
+}
+
+#[test]
+fn a_far_run_shows_the_same_items_as_a_local_one() {
+    let items = |route| {
+        let lab = everything_differs();
+        let outcome = lab.sync_via(route, &["-i", "--delete"]).ok();
+        outcome
+            .items()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    let local = items(Route::Local);
+    for route in [Route::Pull, Route::Relay] {
+        assert_eq!(local, items(route), "by {route:?}");
+    }
+}
+
+#[test]
+fn nothing_is_written_beside_the_trees() {
+    let lab = everything_differs();
+    lab.sync(&[]).ok();
+    let mut names: Vec<_> = fs::read_dir(lab.path("."))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.starts_with("log-"))
+        .collect();
+    names.sort();
+    assert_eq!(names, ["dst", "home-near", "src"]);
+    assert!(
+        !Dump::of(&lab.dst)
+            .paths()
+            .iter()
+            .any(|path| path.contains("cutover"))
+    );
+}

@@ -1,0 +1,121 @@
+//! Whose the entries become: by number, by name, mapped, or kept aside when not allowed.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use crate::common::dump::{Dump, assert_same_dumps};
+use crate::common::lab::{Lab, Route};
+use crate::needs;
+
+/// An unprivileged user that every Linux has.
+const NOBODY: u32 = 65534;
+
+fn owner(path: &Path) -> (u32, u32) {
+    let meta = fs::symlink_metadata(path).unwrap();
+    (meta.uid(), meta.gid())
+}
+
+#[test]
+fn owners_arrive_over_every_route() {
+    needs!(Root);
+    for route in Route::ALL {
+        // Numbers without a name, and numbers that have one everywhere.
+        let lab = Lab::with_source("f a 'x' 123456:654321\n d b 65534:0\n l c -> a 1:2");
+        lab.sync_via(route, &[]).ok();
+        lab.assert_synced();
+    }
+}
+
+#[test]
+fn a_changed_owner_arrives_without_content() {
+    needs!(Root);
+    let lab = Lab::with_source("f a 'x' 04755 @5\n l b -> a @5");
+    lab.sync(&[]).ok();
+    lab.source("m a 7:8 04755 @5\n m b 9:9 @5");
+    let outcome = lab.sync(&["--json"]).ok();
+    lab.assert_synced();
+    assert_eq!(outcome.count("literal_bytes"), 0);
+}
+
+#[test]
+fn chown_sets_one_owner_for_all() {
+    needs!(Root);
+    let lab = Lab::with_source("f a 'x' 1:2\n d b 3:4\n l c -> a 5:6");
+    lab.sync(&["--chown", "77:88"]).ok();
+    for name in ["a", "b", "c"] {
+        assert_eq!(owner(&lab.dst.join(name)), (77, 88), "{name}");
+    }
+    lab.assert_settled(&["--chown", "77:88"]);
+}
+
+#[test]
+fn usermap_and_groupmap_rename_owners() {
+    needs!(Root);
+    let lab = Lab::with_source("f a 'x' 1001:2001\n f b 'x' 1002:2002\n f c 'x' 5:5");
+    let options = [
+        "--usermap",
+        "1001:3001,1000-1999:3999",
+        "--groupmap",
+        "2001:4001",
+    ];
+    lab.sync(&options).ok();
+    assert_eq!(owner(&lab.dst.join("a")), (3001, 4001));
+    assert_eq!(owner(&lab.dst.join("b")), (3999, 2002));
+    assert_eq!(owner(&lab.dst.join("c")), (5, 5));
+    lab.assert_settled(&options);
+}
+
+#[test]
+fn chmod_shapes_modes() {
+    let lab = Lab::with_source("f a 'x' 0644\n d b 0755\n f c 'x' 0750");
+    let options = ["--chmod", "D700,F600"];
+    lab.sync(&options).ok();
+    for (name, mode) in [("a", 0o600), ("b", 0o700), ("c", 0o600)] {
+        let meta = fs::symlink_metadata(lab.dst.join(name)).unwrap();
+        assert_eq!(meta.permissions().mode() & 0o7777, mode, "{name}");
+    }
+    lab.assert_settled(&options);
+}
+
+#[test]
+fn a_receiver_without_privilege_warns_once_about_owners() {
+    needs!(Root);
+    let text: String = (0..50).map(|n| format!("f {n} 'x' 123:456\n")).collect();
+    let lab = Lab::with_source(&text);
+    lab.destination("d . 65534:65534");
+    let outcome = lab.sync(&[]).by_user(&lab, NOBODY).ok();
+    let about_owners = |line: &&str| line.contains("owner");
+    let lines: Vec<_> = outcome.stderr.lines().filter(about_owners).collect();
+    assert_eq!(lines.len(), 1, "{outcome}");
+    assert!(
+        lines[0].contains("50") || lines[0].contains("51"),
+        "a count: {lines:?}"
+    );
+    let [ours, theirs] = [&lab.src, &lab.dst].map(|root| Dump::of(root).without("owner"));
+    assert_same_dumps(&ours, &theirs);
+}
+
+#[test]
+fn a_receiver_without_privilege_is_settled_after_one_run() {
+    needs!(Root);
+    let lab = Lab::with_source("f a 'x' 123:456\n d b 1:2");
+    lab.destination("d . 65534:65534");
+    lab.sync(&[]).by_user(&lab, NOBODY).ok();
+    let outcome = lab.sync(&["--json"]).by_user(&lab, NOBODY).ok();
+    assert_eq!(outcome.count("files_sent"), 0, "{outcome}");
+    assert_eq!(outcome.count("literal_bytes"), 0, "{outcome}");
+}
+
+#[test]
+fn fake_super_keeps_what_it_may_not_set() {
+    needs!(Root);
+    let lab = Lab::with_source("f a 'x' 04755 123:456\n d b 7:8\n c null 1,3 0666 5:6");
+    lab.destination("d . 65534:65534");
+    lab.sync(&["--fake-super"]).by_user(&lab, NOBODY).ok();
+    assert_eq!(owner(&lab.dst.join("a")), (NOBODY, NOBODY));
+    let mut value = [0; 64];
+    let size = rustix::fs::getxattr(lab.dst.join("a"), "user.rsync.%stat", &mut value).unwrap();
+    // rsync's own form: mode, device, owner.
+    assert_eq!(&value[..size], b"104755 0,0 123:456");
+}
