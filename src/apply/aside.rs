@@ -1,10 +1,18 @@
 //! Where replaced and deleted entries go: a trash directory, a backup beside them, or nowhere.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use crate::apply::{Applier, Place};
+use crate::error::{Error, Result};
 use crate::fs::{self, Dir};
+use crate::options::{Keep, Trash};
 use crate::path::{NAME_MAX, Name, RelPath};
+
+/// The trash in a destination's root, unless another place was given. Never synced.
+pub const TRASH_NAME: &str = ".cutover-trash";
 
 /// Where replaced and deleted entries go.
 #[derive(Debug, Default)]
@@ -16,6 +24,18 @@ pub struct Aside {
 }
 
 impl Aside {
+    /// Makes this run's folder in the trash, where there shall be one.
+    pub fn open(root: &Dir, keep: &Keep) -> Result<Aside> {
+        let trash = match &keep.trash {
+            None => None,
+            Some(place) => Some(open_trash(root, place)?),
+        };
+        Ok(Aside {
+            trash,
+            backup_suffix: keep.backup_suffix.clone(),
+        })
+    }
+
     /// Whether old entries are kept at all.
     pub fn keeps(&self) -> bool {
         self.trash.is_some() || self.backup_suffix.is_some()
@@ -79,6 +99,43 @@ impl Applier {
         }
         Name::new(&bytes).map_err(io::Error::other)
     }
+}
+
+/// Opens the trash and makes a folder for this run in it, named by the time.
+fn open_trash(root: &Dir, place: &Trash) -> Result<Dir> {
+    let shown = match place {
+        Trash::InRoot => TRASH_NAME.as_bytes().to_vec(),
+        Trash::At(path) => path.clone(),
+    };
+    let failed = |err: io::Error| Error::io("open the trash", &shown, err);
+    let base = match place {
+        Trash::InRoot => {
+            let name = Name::new(TRASH_NAME.as_bytes())?;
+            match root.make_dir(&name, 0o700) {
+                Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(failed(err)),
+                _ => root.open_child(&name).map_err(failed)?,
+            }
+        }
+        Trash::At(path) => {
+            fs::create_dir_all(Path::new(OsStr::from_bytes(path))).map_err(failed)?
+        }
+    };
+    let device = |dir: &Dir| dir.stat_self().map(|stat| stat.dev).map_err(failed);
+    if device(&base)? != device(root)? {
+        return Err(Error::Usage(format!(
+            "the trash {} is on another filesystem than the destination: entries are renamed into \
+             it, so choose one on the same",
+            crate::path::escape(&shown)
+        )));
+    }
+    let since_epoch = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    // Runs exclude each other by the root's lock, but two may start within a second.
+    let name = format!("{}.{:03}", since_epoch.as_secs(), since_epoch.subsec_millis());
+    let name = Name::new(name.as_bytes())?;
+    base.make_dir(&name, 0o700).map_err(failed)?;
+    base.open_child(&name).map_err(failed)
 }
 
 /// The folder in the trash that mirrors the entry's own.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::io::Errno;
 
 use crate::apply::{Applier, During, Failure, Place};
-use crate::entry::{EntryKind, Xattr};
+use crate::entry::{EntryKind, Metadata, Xattr};
 use crate::fs::{self, Target};
 use crate::manifest::record::Entry;
 
@@ -57,9 +57,9 @@ impl Applier {
             } else {
                 Vec::new()
             };
-            self.give_xattrs(target, entry, &have);
+            self.give_xattrs(target, entry, &have)?;
         }
-        self.give_fake_stat(target, entry)?;
+        self.give_fake_stat(target, entry, kind)?;
         self.give_mtime(target, entry)
     }
 
@@ -88,9 +88,9 @@ impl Applier {
             } else {
                 have.xattrs.clone()
             };
-            self.give_xattrs(target, entry, &have);
+            self.give_xattrs(target, entry, &have)?;
         }
-        self.give_fake_stat(target, entry)?;
+        self.give_fake_stat(target, entry, self.real_kind(entry.meta.kind))?;
         if new.mtime != old.mtime {
             self.give_mtime(target, entry)?;
         }
@@ -130,7 +130,7 @@ impl Applier {
 
     fn give_mode(&self, target: &Target<'_>, entry: &Entry, mode: u16) -> Result<(), Failure> {
         let mode = if self.options.fake_super {
-            fs::fake_real_mode(entry.meta.kind, mode)
+            fs::fake_super::real_mode(&Metadata { mode, ..entry.meta })
         } else {
             mode
         };
@@ -143,9 +143,15 @@ impl Applier {
         }
     }
 
-    fn give_xattrs(&self, target: &Target<'_>, entry: &Entry, have: &[Xattr]) {
+    fn give_xattrs(
+        &self,
+        target: &Target<'_>,
+        entry: &Entry,
+        have: &[Xattr],
+    ) -> Result<(), Failure> {
         let refused = if self.options.fake_super {
-            fs::write_fake_xattrs(target, &entry.xattrs, have)
+            fs::write_fake_xattrs(target, entry.meta.mode, &entry.xattrs)
+                .during("read attributes of")?
         } else {
             fs::write_xattrs(target, &entry.xattrs, have)
         };
@@ -159,13 +165,27 @@ impl Applier {
         self.refusals
             .xattrs
             .fetch_add(u64::from(!xattrs.is_empty()), Ordering::Relaxed);
+        Ok(())
     }
 
-    fn give_fake_stat(&self, target: &Target<'_>, entry: &Entry) -> Result<(), Failure> {
+    fn give_fake_stat(
+        &self,
+        target: &Target<'_>,
+        entry: &Entry,
+        kind: EntryKind,
+    ) -> Result<(), Failure> {
         if !self.options.fake_super {
             return Ok(());
         }
-        fs::write_fake_stat(target, &entry.meta).during("store ownership of")
+        let real = Metadata {
+            kind,
+            mode: fs::fake_super::real_mode(&entry.meta),
+            uid: self.who.uid,
+            gid: self.who.gid,
+            rdev: (0, 0),
+            ..entry.meta
+        };
+        fs::write_fake_stat(target, &entry.meta, &real).during("store ownership of")
     }
 
     pub(crate) fn give_mtime(&self, target: &Target<'_>, entry: &Entry) -> Result<(), Failure> {

@@ -4,7 +4,7 @@
 use std::io;
 
 use crate::apply::{Applier, During, Failure, lock};
-use crate::entry::{Metadata, Timestamp};
+use crate::entry::Timestamp;
 use crate::fs::{self, Dir, Stat, Target};
 use crate::manifest::record::Entry;
 use crate::options::Fsync;
@@ -100,7 +100,7 @@ impl Applier {
         if self.options.rules.reads_xattrs() {
             let select = self.xattr_select();
             have.xattrs = if self.options.fake_super {
-                fs::read_fake_xattrs(&target, select)
+                fs::read_fake_xattrs(&target, entry.meta.mode, select)
             } else {
                 fs::read_xattrs(&target, select)
             }
@@ -128,14 +128,6 @@ impl Applier {
         match self.options.write.fsync {
             Fsync::End | Fsync::Each => self.root.sync_filesystem(),
             Fsync::None => Ok(()),
-        }
-    }
-
-    /// The metadata that a directory of this entry has until it is finished.
-    pub fn provisional(meta: Metadata) -> Metadata {
-        Metadata {
-            mode: 0o700,
-            ..meta
         }
     }
 }

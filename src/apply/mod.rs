@@ -14,7 +14,7 @@ mod file;
 mod finish;
 mod remove;
 
-pub use aside::Aside;
+pub use aside::{Aside, TRASH_NAME};
 pub use dress::Refusals;
 pub use failure::{Failure, During};
 pub use file::{Existing, Incoming, Keep, Landed};
@@ -120,7 +120,8 @@ impl Applier {
         Ok(place)
     }
 
-    /// The pinned parent of an entry and its name in it.
+    /// The pinned parent of an entry and its name in it. A parent that is not there yet is made:
+    /// in a stream, one thread can have a file before another has its directory.
     fn parent(&self, path: &RelPath) -> Result<(Arc<Place>, Name), Failure> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Failure::new(
@@ -128,8 +129,48 @@ impl Applier {
                 io::Error::from(io::ErrorKind::InvalidInput),
             ));
         };
-        let place = self.place(&parent).during("open the directory of")?;
-        Ok((place, name))
+        let place = match self.place(&parent) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {
+                self.make_parents(&parent).during("create the directory of")?;
+                self.place(&parent)
+            }
+            place => place,
+        };
+        Ok((place.during("open the directory of")?, name))
+    }
+
+    fn make_parents(&self, path: &RelPath) -> io::Result<()> {
+        let mut at = RelPath::root();
+        for component in path.components() {
+            let name = Name::new(component).map_err(io::Error::other)?;
+            match self.place(&at)?.dir.make_dir(&name, 0o700) {
+                Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(err),
+                _ => at = at.join(&name),
+            }
+        }
+        Ok(())
+    }
+
+    /// What stands at `path` now, in the terms of the entry that it shall be.
+    pub fn entry_at(&self, path: &RelPath, entry: &Entry) -> Result<Entry, Failure> {
+        let (place, name) = self.parent(path)?;
+        let target = Target::Entry(&place.dir, &name);
+        let mut stat = place.dir.stat(&name).during("stat")?;
+        if self.options.fake_super {
+            fs::overlay_fake_stat(&target, &mut stat).during("stat")?;
+        }
+        let xattrs = if !self.options.rules.reads_xattrs() {
+            Ok(Vec::new())
+        } else if self.options.fake_super {
+            fs::read_fake_xattrs(&target, stat.meta.mode, self.xattr_select())
+        } else {
+            fs::read_xattrs(&target, self.xattr_select())
+        };
+        Ok(Entry {
+            meta: stat.meta,
+            xattrs: xattrs.during("read attributes of")?,
+            ..entry.clone()
+        })
     }
 
     /// Forgets open directories beneath `path`: it is about to be renamed or removed.
@@ -228,16 +269,20 @@ impl Applier {
         self.redress(&Target::Entry(&place.dir, &name), entry, have)
     }
 
-    /// Makes `path` another name of the file at `leader`.
-    pub fn link(&self, path: &RelPath, leader: &RelPath) -> Result<(), Failure> {
+    /// Makes `path` another name of the file at `leader`; `false` where it is one already.
+    pub fn link(&self, path: &RelPath, leader: &RelPath) -> Result<bool, Failure> {
         let (to_place, to) = self.parent(leader)?;
         let (place, name) = self.parent(path)?;
+        let leading = to_place.dir.stat(&to).during("stat")?;
+        if place.dir.stat(&name).is_ok_and(|stat| stat.is_same_inode(&leading)) {
+            return Ok(false);
+        }
         let temp = fs::temp_name(&name);
         place
             .dir
             .make_link(&temp, &to_place.dir, &to)
             .during("link")?;
-        self.publish(&place, path, &temp, &name, Ok(()))
+        self.publish(&place, path, &temp, &name, Ok(())).map(|()| true)
     }
 
     /// Renames an entry; what is at `to` must not be there.

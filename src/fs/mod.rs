@@ -8,9 +8,11 @@
 mod acl;
 mod copy;
 mod dir;
+mod fake_entry;
 pub mod fake_super;
 mod meta;
 mod probe;
+mod process;
 mod stat;
 mod sys;
 mod temp;
@@ -25,8 +27,12 @@ pub use copy::{
     copy_content, data_ranges, next_data_range, punch_hole, set_len,
 };
 pub use dir::{Dir, ListScratch, VisitEntry, create_dir_all};
+pub use fake_entry::{
+    overlay_fake_stat, read_fake_target, read_fake_xattrs, write_fake_stat, write_fake_xattrs,
+};
 pub use meta::{Target, set_mode, set_mtime, set_owner};
 pub use probe::{Abilities, probe, source_granularity};
+pub use process::Process;
 pub use stat::{Stat, stat_file, stat_path};
 pub use temp::{is_temp, temp_belongs_to, temp_name};
 pub use users::Users;

@@ -1,12 +1,13 @@
 //! Reads one directory into sorted entries: first what `statx` says, then, only where it is
 //! needed, link targets, extended attributes and content hashes.
 
+use std::borrow::Cow;
 use std::io;
 
 use crate::digest::ContentHash;
 use crate::entry::{EntryKind, Xattr};
 use crate::events::{Cancel, Problem, Side};
-use crate::filter::{Rules, Verdict};
+use crate::filter::Rules;
 use crate::fs::{self, Dir, ListScratch, Stat, Target, XattrSelect};
 use crate::manifest::links::Links;
 use crate::manifest::record::{Entry, RecordRules};
@@ -149,11 +150,36 @@ impl Lister<'_> {
         })?;
         names.sort_unstable();
         listing.rows.reserve_exact(names.len());
+        let filter = self.filter_in(path)?;
         for (name, kind) in names {
             self.cancel.check().map_err(io::Error::other)?;
-            self.add_entry(dir, path, name, kind, &mut listing)?;
+            self.add_entry(dir, path, &filter, name, kind, &mut listing)?;
         }
         Ok(listing)
+    }
+
+    /// The rules for the entries of a directory: those of the run, and of the rule files in it and
+    /// above it where the run asks for such files.
+    fn filter_in(&self, dir: &RelPath) -> io::Result<Cow<'_, Rules>> {
+        if self.filter.dir_merge_files().len() == 0 {
+            return Ok(Cow::Borrowed(self.filter));
+        }
+        let mut rules = self.filter.clone();
+        let mut at = RelPath::root();
+        let mut names = dir.components();
+        loop {
+            let open = self.root.open_dir(&at)?;
+            let contents = self
+                .filter
+                .dir_merge_files()
+                .map(|file| read_rules(&open, file))
+                .collect::<io::Result<Vec<_>>>()?;
+            rules = rules.enter(&at, &contents).map_err(io::Error::other)?;
+            match names.next() {
+                Some(name) => at = at.join(&Name::new(name).map_err(io::Error::other)?),
+                None => return Ok(Cow::Owned(rules)),
+            }
+        }
     }
 
     fn is_ours(&self, path: &RelPath, name: &[u8], listing: &mut Listing) -> bool {
@@ -176,17 +202,17 @@ impl Lister<'_> {
         &self,
         dir: &Dir,
         path: &RelPath,
+        filter: &Rules,
         name: Name,
         kind: Option<EntryKind>,
         listing: &mut Listing,
     ) -> io::Result<()> {
         let hidden = |kind| {
-            !self.filter.is_empty()
-                && matches!(
-                    self.filter
-                        .decide(path, name.as_bytes(), kind == EntryKind::Dir, self.side),
-                    Verdict::Exclude(_)
-                )
+            let is_dir = kind == EntryKind::Dir;
+            !filter.is_empty()
+                && filter
+                    .decide(path, name.as_bytes(), is_dir, self.side)
+                    .is_excluded()
         };
         // The kind in the directory often decides before a `statx` is spent.
         if kind.is_some_and(|kind| hidden(kind) || !self.rules.takes(kind)) {
@@ -247,7 +273,8 @@ impl Lister<'_> {
         if self.is_ours(path, name.as_bytes(), &mut listing) {
             return Ok(None);
         }
-        self.add_entry(dir, path, name.clone(), None, &mut listing)?;
+        let filter = self.filter_in(path)?;
+        self.add_entry(dir, path, &filter, name.clone(), None, &mut listing)?;
         let Some(mut row) = listing.rows.pop() else {
             return Ok(None);
         };
@@ -260,14 +287,12 @@ impl Lister<'_> {
     pub fn root_entry(&self) -> io::Result<Row> {
         let mut stat = self.root.stat_self()?;
         let target = Target::Dir(self.root);
-        if self.fake_super
-            && let Some(value) = fs::get_xattr(&target, fs::FAKE_STAT)?
-        {
-            fs::overlay_fake_stat(&mut stat, &value);
+        if self.fake_super {
+            fs::overlay_fake_stat(&target, &mut stat)?;
         }
         let name = Name::new(b"root").map_err(io::Error::other)?;
         let mut entry = self.plain_entry(name, &stat)?;
-        entry.xattrs = self.select_xattrs(&target)?;
+        entry.xattrs = self.select_xattrs(&target, stat.meta.mode)?;
         Ok(Row { entry, stat })
     }
 
@@ -321,10 +346,10 @@ impl Lister<'_> {
         if !self.rules.reads_xattrs() {
             return Ok(Vec::new());
         }
-        self.select_xattrs(&Target::Entry(dir, &row.entry.name))
+        self.select_xattrs(&Target::Entry(dir, &row.entry.name), row.stat.meta.mode)
     }
 
-    fn select_xattrs(&self, target: &Target<'_>) -> io::Result<Vec<Xattr>> {
+    fn select_xattrs(&self, target: &Target<'_>, mode: u16) -> io::Result<Vec<Xattr>> {
         if !self.rules.reads_xattrs() {
             return Ok(Vec::new());
         }
@@ -333,20 +358,20 @@ impl Lister<'_> {
             acls: self.rules.fidelity.acls,
         };
         if self.fake_super {
-            return fs::read_fake_xattrs(target, select);
+            return fs::read_fake_xattrs(target, mode, select);
         }
         fs::read_xattrs(target, select)
     }
 
     fn overlay_fake_stat(&self, dir: &Dir, name: &Name, stat: &mut Stat) {
-        if matches!(stat.meta.kind, EntryKind::File | EntryKind::Dir)
-            && let Ok(Some(value)) = fs::get_xattr(&Target::Entry(dir, name), fs::FAKE_STAT)
-        {
-            fs::overlay_fake_stat(stat, &value);
+        if matches!(stat.meta.kind, EntryKind::File | EntryKind::Dir) {
+            // Without the attribute, or the right to read it, the entry is what it is.
+            let _ = fs::overlay_fake_stat(&Target::Entry(dir, name), stat);
         }
     }
 
-    fn known_facts(&self, dir: &Dir) -> io::Result<Vec<FileFact>> {
+    /// What the state knows of a directory's files.
+    pub fn known_facts(&self, dir: &Dir) -> io::Result<Vec<FileFact>> {
         match self.state {
             Some(state) if !self.rehash => Ok(state.facts(&dir.stat_self()?)),
             _ => Ok(Vec::new()),
@@ -410,6 +435,20 @@ impl Lister<'_> {
             reason: err.to_string(),
             os_error: err.raw_os_error(),
         }
+    }
+}
+
+/// A per-directory rule file; `None` where there is none.
+fn read_rules(dir: &Dir, file: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let name = Name::new(file).map_err(io::Error::other)?;
+    match dir.open_file(&name) {
+        Ok(mut file) => {
+            let mut rules = Vec::new();
+            io::Read::read_to_end(&mut file, &mut rules)?;
+            Ok(Some(rules))
+        }
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(err) => Err(err),
     }
 }
 

@@ -1,8 +1,10 @@
 //! What a tree is: records of its entries, digests of its directories, and how both are read.
 
+pub mod content;
 pub mod links;
 pub mod listing;
 pub mod record;
+pub mod recorded;
 pub mod scan;
 pub mod state;
 pub mod tree;

@@ -65,17 +65,22 @@ pub fn root_digest(root: &Entry, deep: Digest, links: Digest, rules: &RecordRule
     Digest::of(&bytes)
 }
 
+/// Takes each directory's listing as it is read, completely; called from all scanning threads.
+pub type Sink<'a> = &'a (dyn Fn(&RelPath, &Listing) + Sync);
+
 /// How a scan is done.
-#[derive(Clone, Copy, Debug)]
-pub struct ScanOptions {
+#[derive(Clone, Copy)]
+pub struct ScanOptions<'a> {
     /// Worker threads, at least one.
     pub threads: usize,
     /// Do not enter directories on another filesystem.
     pub one_file_system: bool,
+    /// Who wants all listings. With one, nothing is taken from the state but content hashes.
+    pub sink: Option<Sink<'a>>,
 }
 
 /// Scans the whole tree of `lister`.
-pub fn scan(lister: &Lister<'_>, options: ScanOptions, observer: &dyn Observer) -> Result<Scan> {
+pub fn scan(lister: &Lister<'_>, options: ScanOptions<'_>, observer: &dyn Observer) -> Result<Scan> {
     let root = lister
         .root_entry()
         .map_err(|err| Error::io("read", b"the root directory", err))?;
@@ -127,7 +132,7 @@ pub fn scan(lister: &Lister<'_>, options: ScanOptions, observer: &dyn Observer) 
 
 struct Scanner<'a> {
     lister: &'a Lister<'a>,
-    options: ScanOptions,
+    options: ScanOptions<'a>,
     observer: &'a dyn Observer,
     rules_key: u64,
     root_dev: u64,
@@ -204,7 +209,8 @@ impl Scanner<'_> {
         let stats = stat_digest(&listing.rows);
         let known = lister
             .state
-            .filter(|_| !lister.rehash && listing.problems.is_empty())
+            .filter(|_| !lister.rehash && self.options.sink.is_none())
+            .filter(|_| listing.problems.is_empty())
             .and_then(|state| state.dir(self.rules_key, &job.stat))
             .filter(|fact| fact.stats == stats);
         if let Some(fact) = known {
@@ -215,6 +221,9 @@ impl Scanner<'_> {
             });
         }
         lister.complete(&dir, &job.path, &mut listing)?;
+        if let Some(sink) = self.options.sink {
+            sink(&job.path, &listing);
+        }
         let shallow = shallow_of(&listing.rows, &lister.rules);
         let settled = listing.problems.is_empty()
             && !listing

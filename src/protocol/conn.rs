@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::events::Cancel;
 use crate::options::Compress;
 use crate::protocol::frame::{self, Frame, FrameKind, HEADER};
+use crate::transport::{LinkReader, LinkWriter};
 
 /// What the source may send before the destination has dealt with any of it, in bytes. Covers
 /// 640 Mbit/s at 200 ms; the destination holds at most this much.
@@ -191,14 +192,14 @@ fn gone() -> Error {
 
 /// Writes queued frames until the outbox is closed or the descriptor breaks. Runs on a thread of
 /// its own; whatever ends it breaks the outbox, so nobody waits for it in vain.
-pub fn run_writer(outbox: &Outbox, fd: OwnedFd, compress: Compress, cancel: &Cancel) {
+pub fn run_writer(outbox: &Outbox, link: LinkWriter, compress: Compress, cancel: &Cancel) {
     let mut writer = Writer {
-        file: fd.into(),
+        stream: link,
         link: LinkSpeed::default(),
         compress,
     };
     let outcome = (|| -> io::Result<()> {
-        rustix::io::ioctl_fionbio(&writer.file, true)?;
+        rustix::io::ioctl_fionbio(&writer.stream, true)?;
         while let Some(frame) = outbox.next() {
             let written = writer.write_frame(&frame, cancel)?;
             outbox.0.sent.fetch_add(written, Ordering::Relaxed);
@@ -211,7 +212,7 @@ pub fn run_writer(outbox: &Outbox, fd: OwnedFd, compress: Compress, cancel: &Can
 }
 
 struct Writer {
-    file: std::fs::File,
+    stream: LinkWriter,
     link: LinkSpeed,
     compress: Compress,
 }
@@ -231,14 +232,14 @@ impl Writer {
         let started = Instant::now();
         let mut rest: &[u8] = &wire;
         while !rest.is_empty() {
-            match self.file.write(rest) {
+            match self.stream.write(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => rest = &rest[n..],
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
                     if cancel.is_cancelled() {
                         return Err(io::ErrorKind::Interrupted.into());
                     }
-                    wait_for(&self.file, PollFlags::OUT)?;
+                    wait_for(&self.stream, PollFlags::OUT)?;
                 }
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
                 Err(err) => return Err(err),
@@ -277,24 +278,19 @@ impl LinkSpeed {
 /// The receiving half.
 #[derive(Debug)]
 pub struct Inbox {
-    file: std::fs::File,
+    stream: LinkReader,
     received: Arc<AtomicU64>,
     cancel: Cancel,
 }
 
 impl Inbox {
-    /// Reads frames from a descriptor.
-    pub fn new(fd: OwnedFd, cancel: Cancel) -> Inbox {
+    /// Reads frames from a stream and counts their bytes.
+    pub fn new(stream: LinkReader, cancel: Cancel, received: Arc<AtomicU64>) -> Inbox {
         Inbox {
-            file: fd.into(),
-            received: Arc::new(AtomicU64::new(0)),
+            stream,
+            received,
             cancel,
         }
-    }
-
-    /// Bytes read so far, also after the inbox is moved to its thread.
-    pub fn received_bytes(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.received)
     }
 
     /// The next frame that is no heartbeat; `None` when the other end closed between frames.
@@ -322,7 +318,7 @@ impl Inbox {
         let mut quiet_since = Instant::now();
         while filled < buffer.len() {
             self.cancel.check()?;
-            if !wait_for(&self.file, PollFlags::IN).map_err(broken)? {
+            if !wait_for(&self.stream, PollFlags::IN).map_err(broken)? {
                 if quiet_since.elapsed() > STALL {
                     return Err(Error::Connection(format!(
                         "the other end has been silent for {} seconds",
@@ -331,17 +327,25 @@ impl Inbox {
                 }
                 continue;
             }
-            match self.file.read(&mut buffer[filled..]) {
+            match self.stream.read(&mut buffer[filled..]) {
                 Ok(0) if filled == 0 && may_end => return Ok(false),
                 Ok(0) => return Err(gone()),
                 Ok(n) => filled += n,
-                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                Err(err) if is_passing(&err) => {}
                 Err(err) => return Err(broken(err)),
             }
             quiet_since = Instant::now();
         }
         Ok(true)
     }
+}
+
+/// Whether to try again: the descriptors of a link share one mode, and do not block.
+fn is_passing(err: &io::Error) -> bool {
+    matches!(
+        err.kind(),
+        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+    )
 }
 
 fn broken(err: io::Error) -> Error {

@@ -177,6 +177,17 @@ pub struct RootIdentity {
     pub exists: bool,
 }
 
+impl RootIdentity {
+    /// The identity of what is on no filesystem: it can be inside nothing.
+    pub fn nowhere() -> RootIdentity {
+        RootIdentity {
+            boot: String::new(),
+            chain: Vec::new(),
+            exists: false,
+        }
+    }
+}
+
 /// The destination's first word.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DestinationHello {
@@ -330,6 +341,8 @@ pub struct Basis {
 /// How a basis is described, as [`crate::delta::Mode`] decides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BasisSums {
+    /// By its content hash alone: it is too small for parts of it to be worth naming.
+    Same(ContentHash),
     /// By a signature of all of it.
     Search(Signature),
     /// By the sums of its blocks, each at its place.

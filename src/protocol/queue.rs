@@ -71,6 +71,11 @@ impl<T> Queue<T> {
         None
     }
 
+    /// Whether nothing is queued at this moment.
+    pub fn is_empty(&self) -> bool {
+        self.lock().items.is_empty()
+    }
+
     /// Lets consumers take what is queued and then go.
     pub fn close(&self) {
         self.lock().closed = true;

@@ -1,5 +1,6 @@
 //! The destination's role: compares, decides, asks for what it lacks, and writes it.
 
+mod basis;
 mod carry_out;
 mod compare;
 mod counts;
@@ -13,7 +14,8 @@ mod receive;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use crate::apply::{Applier, ApplyOptions, Aside};
@@ -31,7 +33,7 @@ use crate::manifest::record::RecordRules;
 use crate::manifest::scan::{Scan, ScanOptions, root_digest, scan};
 use crate::manifest::state::{FileFact, State};
 use crate::options::{Compare, DeltaMode, SyncOptions};
-use crate::path::RelPath;
+use crate::path::{Name, RelPath};
 use crate::protocol::conn::{CREDIT, Outbox, run_writer};
 use crate::protocol::message::{
     DestinationHello, FromDestination, ListingReply, Mode, Scanned, SourceHello,
@@ -45,6 +47,7 @@ use compare::Comparer;
 use counts::Counts;
 use owners::Resolver;
 use pending::Pending;
+pub(super) use plan::FilePlan;
 use plan::Plan;
 
 /// How often a file that changes while it is read is tried before it is reported as churn.
@@ -103,6 +106,10 @@ pub(super) struct Session<'a> {
     leaders: Mutex<Leaders>,
     facts: Mutex<HashMap<RelPath, Vec<FileFact>>>,
     owed: Mutex<u64>,
+    /// Bytes that have come in.
+    received: Arc<AtomicU64>,
+    /// What interrupted runs left behind.
+    leftovers: OnceLock<Vec<(RelPath, Name)>>,
 }
 
 /// Hard links met in streams.
@@ -186,6 +193,8 @@ impl DestinationRole<'_> {
             leaders: Mutex::default(),
             facts: Mutex::default(),
             owed: Mutex::default(),
+            received: Arc::clone(&shared.received),
+            leftovers: OnceLock::new(),
         };
         let summary = session.run(&root, &filter, empty, state.as_mut())?;
         Ok(Summary {
@@ -281,13 +290,16 @@ impl DestinationRole<'_> {
     fn filter(&self) -> Result<Rules> {
         let selection = &self.options.selection;
         let mut rules = selection.rules.clone();
-        if self.options.delete.is_some_and(|delete| delete.excluded) {
-            rules = crate::filter::on_source_only(&rules);
-        }
         if let Some(suffix) = &self.options.keep.backup_suffix {
-            rules.insert(0, crate::filter::protect_suffix(suffix));
+            // Backups are not of the source, but not to be deleted either.
+            let protect = [b"P *".as_slice(), suffix].concat();
+            rules.insert(0, crate::options::RuleText(protect));
         }
-        Ok(Rules::parse(&rules)?)
+        let rules = Rules::parse(&rules)?;
+        if self.options.delete.is_some_and(|delete| delete.excluded) {
+            return Ok(rules.for_delete_excluded());
+        }
+        Ok(rules)
     }
 
     /// Whether there is nothing to compare with.
@@ -474,13 +486,16 @@ impl Session<'_> {
         let options = ScanOptions {
             threads: scan_threads(),
             one_file_system: false,
+            sink: None,
         };
         let mut ours = scan(lister, options, &Teller(self))?;
         for problem in std::mem::take(&mut ours.problems) {
             self.counts.problem();
             self.tell(Event::Problem(problem));
         }
-        self.counts.destination_entries(ours.entries);
+        counts::add(&self.counts.destination_entries, ours.entries);
+        // Set once, by the only thread that leads.
+        let _ = self.leftovers.set(ours.leftovers.clone());
         let theirs = self.shared.scanned.take().ok_or_else(|| self.broken())?;
         self.counts.source_problems(theirs.problems);
         let update = std::mem::take(&mut ours.update);
@@ -626,7 +641,7 @@ impl Session<'_> {
         }
     }
 
-    fn item(&self, path: &RelPath, kind: EntryKind, action: Action, changes: Changes) {
+    pub(super) fn item(&self, path: &RelPath, kind: EntryKind, action: Action, changes: Changes) {
         self.counts.differ();
         if self.options().itemize {
             self.tell(Event::Item(Item {
@@ -662,7 +677,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn tell_progress(&self, path: &RelPath) {
+    pub(super) fn tell_progress(&self, path: &RelPath) {
         if let Some((files, bytes)) = self.counts.progress() {
             let (planned_files, planned_bytes) = self.pending.planned();
             self.tell(Event::Planned {

@@ -18,8 +18,8 @@ use crate::protocol::message::RootIdentity;
 
 /// The trash in a destination's root, unless another place was given.
 pub(crate) fn trash_name() -> Name {
-    // The literal is a valid name.
-    Name::new(b".cutover-trash").unwrap_or_else(|_| unreachable!())
+    // The constant is a valid name.
+    Name::new(crate::apply::TRASH_NAME.as_bytes()).unwrap_or_else(|_| unreachable!())
 }
 
 /// The source's root.

@@ -2,11 +2,11 @@
 //! for. It decides nothing.
 
 mod link;
-mod listings;
+pub(crate) mod listings;
 mod owners;
 mod send;
 
-use std::os::fd::OwnedFd;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,28 +15,33 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::events::{Cancel, Event, Observer, Phase, Side, Summary, Warning};
 use crate::filter::Rules;
-use crate::fs::{self, Dir, ListScratch};
+use crate::fs::{self, Dir, ListScratch, Users};
 use crate::manifest::links::Links;
-use crate::manifest::listing::{Lister, SizeLimits};
+use crate::manifest::recorded::Recorded;
+use crate::manifest::content::{hash_of, hash_tree};
+use crate::manifest::listing::{Lister, Listing, SizeLimits};
 use crate::manifest::scan::{Scan, ScanOptions, scan};
-use crate::manifest::state::{State, StateUpdate};
+use crate::manifest::state::StateUpdate;
 use crate::options::SyncOptions;
 use crate::path::{Name, RelPath};
 use crate::protocol::conn::{CREDIT, Outbox};
 use crate::protocol::message::{
-    DestinationHello, ExpandRequest, FromSource, Mode, OwnerQuery, Scanned, SourceHello, Want,
+    DestinationHello, ExpandRequest, FromSource, Mode, RootIdentity, Scanned, SourceHello, Want,
 };
-use crate::protocol::queue::{Queue, Slot};
+use crate::protocol::queue::Queue;
 use crate::session::modes::ModeRules;
-use crate::session::root::{RootLock, SourceRoot, identify};
+use crate::session::root::{RootLock, SourceRoot, identify, trash_name};
 use crate::session::throttle::Throttle;
-use crate::session::{scan_threads, state_notes};
-use owners::OwnerTable;
+use crate::session::{open_state, scan_threads, state_notes};
+use crate::transport::{LinkReader, LinkWriter};
+use owners::{Names, OwnerTable};
 
 /// What one session of the source is made with.
 pub(crate) struct SourceRole<'a> {
     /// The root on this host.
     pub(crate) root: &'a Path,
+    /// What is at the root.
+    pub(crate) kind: SourceKind,
     /// What the run was asked to do.
     pub(crate) options: &'a SyncOptions,
     /// What the run is for.
@@ -47,6 +52,25 @@ pub(crate) struct SourceRole<'a> {
     pub(crate) cancel: &'a Cancel,
     /// Whether events go to the other end: it is nearer to who watches.
     pub(crate) forwards: bool,
+}
+
+/// What a source is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SourceKind {
+    /// Entries on this host.
+    Tree,
+    /// A manifest file, which stands for the tree that it was made of.
+    Manifest,
+}
+
+impl SourceKind {
+    /// What is at `root`. Only where nothing is copied can a manifest stand for its tree.
+    pub(crate) fn of(root: &Path, mode: Mode) -> SourceKind {
+        if mode != Mode::Sync && Recorded::is_one(root) {
+            return SourceKind::Manifest;
+        }
+        SourceKind::Tree
+    }
 }
 
 /// What the destination asked for.
@@ -102,6 +126,8 @@ pub(super) struct Serving<'a> {
     role: &'a SourceRole<'a>,
     root: &'a Dir,
     lister: Lister<'a>,
+    /// Stands for the tree where the source is a manifest.
+    recorded: Option<&'a Recorded>,
     scan: Option<&'a Scan>,
     links: &'a Links,
     outbox: &'a Outbox,
@@ -127,7 +153,7 @@ struct Streamed {
 
 impl SourceRole<'_> {
     /// Serves one session on a pair of descriptors. Returns what the destination did.
-    pub(crate) fn run(&self, reader: OwnedFd, writer: OwnedFd) -> Result<Summary> {
+    pub(crate) fn run(&self, reader: LinkReader, writer: LinkWriter) -> Result<Summary> {
         let outbox = Outbox::new(CREDIT);
         let shared = link::Incoming::default();
         let compress = self.options.transfer.compress;
@@ -156,25 +182,71 @@ impl SourceRole<'_> {
     fn serve(&self, outbox: &Outbox, shared: &link::Incoming) -> Result<Summary> {
         let root = SourceRoot::open(self.root)?;
         let _lock = RootLock::shared(&root.dir, self.root)?;
-        let mut state = crate::session::open_state(&root.canonical, Side::Source, self, outbox);
+        let mut recorded = match self.kind {
+            SourceKind::Tree => None,
+            SourceKind::Manifest => Some(Recorded::open(self.root)?),
+        };
+        let mut state = match self.kind {
+            SourceKind::Tree => open_state(&root.canonical, Side::Source, &|event| {
+                self.tell(outbox, event);
+            }),
+            SourceKind::Manifest => None,
+        };
+        let single = root.single.clone().filter(|_| self.kind == SourceKind::Tree);
         let known_owners = owners::remembered(state.as_ref());
         outbox.say(&FromSource::Hello(SourceHello {
-            single: root.single.clone(),
-            granularity_ns: fs::source_granularity(&root.dir),
+            single: single.clone(),
+            granularity_ns: match &recorded {
+                Some(recorded) => recorded.header.granularity_ns,
+                None => fs::source_granularity(&root.dir),
+            },
             owners: known_owners.clone(),
-            identity: identify(self.root),
+            identity: match self.kind {
+                SourceKind::Tree => identify(self.root),
+                SourceKind::Manifest => RootIdentity::nowhere(),
+            },
         }))?;
         let hello = shared.hello.take().ok_or_else(closed)?;
-        let table = OwnerTable::new(outbox.clone(), &shared.owners);
+        let recorded_names = recorded.as_ref().map(|recorded| recorded.names.clone());
+        let names = match &recorded_names {
+            Some(names) => Names::Manifest(names),
+            None => Names::Host(Users::new()),
+        };
+        let table = OwnerTable::new(outbox.clone(), &shared.owners, names);
         table.learn(known_owners, &hello.owners)?;
         let filter = Rules::parse(&self.options.selection.rules)?;
+        if let Some(recorded) = &mut recorded {
+            recorded
+                .adapt(&hello.rules, &filter, &table)
+                .map_err(|err| Error::io("use manifest", self.root.as_os_str().as_encoded_bytes(), err))?;
+        }
         let links = Links::default();
         let modes = ModeRules::parse(&self.options.chmod)?;
-        let lister = self.lister(&root, &hello, &filter, &links, &table, &modes, state.as_ref());
-        let update = self.answer(&root, lister, &links, outbox, shared, &hello)?;
+        let modes = |kind, mode| modes.apply(kind, mode);
+        let lister = Lister {
+            root: &root.dir,
+            rules: hello.rules,
+            filter: &filter,
+            sizes: SizeLimits {
+                min: self.options.selection.min_size,
+                max: self.options.selection.max_size,
+            },
+            side: Side::Source,
+            owners: &table,
+            modes: &modes,
+            fake_super: false,
+            only: single,
+            reserved: Some(trash_name()),
+            links: &links,
+            state: state.as_ref(),
+            rehash: self.options.rehash,
+            cancel: self.cancel,
+        };
+        let update = self.answer(&root, lister, recorded.as_ref(), &links, outbox, shared, &hello)?;
         self.warn_of_owners(&table, outbox);
         let summary = shared.done.take().ok_or_else(closed)?;
-        if self.mode == Mode::Sync && !self.options.dry_run
+        if self.mode == Mode::Sync
+            && !self.options.dry_run
             && let Some(state) = &mut state
         {
             let mut notes = state_notes(&root.dir);
@@ -187,43 +259,13 @@ impl SourceRole<'_> {
         Ok(summary)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "joins what outlives the lister")]
-    fn lister<'b>(
-        &'b self,
-        root: &'b SourceRoot,
-        hello: &DestinationHello,
-        filter: &'b Rules,
-        links: &'b Links,
-        owners: &'b OwnerTable<'b>,
-        modes: &'b ModeRules,
-        state: Option<&'b State>,
-    ) -> Lister<'b> {
-        Lister {
-            root: &root.dir,
-            rules: hello.rules,
-            filter,
-            sizes: SizeLimits {
-                min: self.options.selection.min_size,
-                max: self.options.selection.max_size,
-            },
-            side: Side::Source,
-            owners,
-            modes,
-            fake_super: false,
-            only: root.single.clone(),
-            reserved: Some(crate::session::root::trash_name()),
-            links,
-            state,
-            rehash: self.options.rehash,
-            cancel: self.cancel,
-        }
-    }
-
     /// Scans where the destination has something to compare, then serves until it is done.
+    #[expect(clippy::too_many_arguments, reason = "joins what outlives the lister")]
     fn answer(
         &self,
         root: &SourceRoot,
         lister: Lister<'_>,
+        recorded: Option<&Recorded>,
         links: &Links,
         outbox: &Outbox,
         shared: &link::Incoming,
@@ -231,15 +273,17 @@ impl SourceRole<'_> {
     ) -> Result<StateUpdate> {
         self.tell(outbox, Event::Phase(Phase::Scanning));
         let throttle = Throttle::new(self.options.transfer.bandwidth_bytes_per_s);
-        let mut scan = match hello.empty {
-            true => None,
-            false => Some(self.scan(&lister, outbox)?),
+        let mut scan = match (hello.empty, recorded) {
+            (true, _) => None,
+            (false, Some(recorded)) => Some(recorded.scan(&hello.rules, links)),
+            (false, None) => Some(self.scan(&lister, outbox)?),
         };
         let update = scan.as_mut().map(|scan| std::mem::take(&mut scan.update));
         let serving = Serving {
             role: self,
             root: &root.dir,
             lister,
+            recorded,
             scan: scan.as_ref(),
             links,
             outbox,
@@ -265,6 +309,7 @@ impl SourceRole<'_> {
         let options = ScanOptions {
             threads: scan_threads(),
             one_file_system: self.options.selection.one_file_system,
+            sink: None,
         };
         let forward = Forward { role: self, outbox };
         let scan = scan(lister, options, &forward)?;
@@ -352,7 +397,7 @@ impl Serving<'_> {
                 Job::Stream(job) => self.stream(job, &mut scratch, &mut sender)?,
                 Job::SendFiles(job) => sender.send_files(job)?,
                 Job::Want(want) => sender.send_wanted(want)?,
-                Job::Hash(path) => self.hash(path, &mut scratch)?,
+                Job::Hash(path) => self.hash(path)?,
             }
         }
         Ok(())
@@ -370,6 +415,25 @@ impl Serving<'_> {
         self.role.tell(self.outbox, event);
     }
 
+    /// A directory's listing, complete.
+    fn list(&self, dir: &RelPath, scratch: &mut ListScratch) -> io::Result<Listing> {
+        match self.recorded {
+            Some(recorded) => Ok(recorded.list(dir)),
+            None => self.lister.list(dir, scratch),
+        }
+    }
+
+    /// Answers a request for the hash of a file or a whole directory.
+    fn hash(&self, path: RelPath) -> Result<()> {
+        let is_dir = self.scan.is_some_and(|scan| scan.tree.find(&path).is_some());
+        let hash = match (self.recorded, is_dir) {
+            (Some(_), _) => None,
+            (None, true) => hash_tree(&self.lister, &path)?,
+            (None, false) => hash_of(&self.lister, &self.inward(path.clone())),
+        };
+        self.outbox.say(&FromSource::Hash { path, hash })
+    }
+
     fn count_streamed(&self, entries: u64, bytes: u64, problems: u64) {
         self.streamed.entries.fetch_add(entries, Ordering::Relaxed);
         self.streamed.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -378,12 +442,15 @@ impl Serving<'_> {
 
     /// What a streamed source amounts to; its digests were never needed.
     pub(super) fn streamed_totals(&self) -> Result<Scanned> {
-        let root = self
-            .lister
-            .root_entry()
-            .map_err(|err| Error::io("read", b"the root directory", err))?;
+        let root = match self.recorded {
+            Some(recorded) => recorded.header.root.clone(),
+            None => {
+                let row = self.lister.root_entry();
+                row.map_err(|err| Error::io("read", b"the root directory", err))?.entry
+            }
+        };
         Ok(Scanned {
-            root: root.entry,
+            root,
             deep: Digest::default(),
             links: self.links.digest(),
             entries: self.streamed.entries.load(Ordering::Relaxed),

@@ -205,7 +205,7 @@ impl<'a> Comparer<'a> {
         let ours = bucket_digests(&entries, bits, &self.lister.rules);
         let wanted: Vec<u32> = (0..)
             .zip(ours.iter().zip(theirs))
-            .filter(|(_, (ours, theirs))| crate::session::source::cut_digest(ours) != **theirs)
+            .filter(|(_, (ours, theirs))| crate::session::source::listings::cut_digest(ours) != **theirs)
             .map(|(index, _)| index)
             .collect();
         if wanted.is_empty() {

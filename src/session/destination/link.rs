@@ -2,7 +2,7 @@
 //! hands the rest to the thread that compares and to the threads that write.
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
@@ -15,6 +15,7 @@ use crate::protocol::queue::{Queue, Slot};
 use crate::session::destination::owners::Resolver;
 use crate::session::destination::receive::{Lane, Part, Task};
 use crate::session::destination::{DestinationRole, Reply};
+use crate::transport::LinkReader;
 
 /// Large files that may be under way at once; a source sends a few, one for each of its threads.
 const MAX_LANES: usize = 256;
@@ -30,6 +31,8 @@ pub(super) struct Incoming {
     pub(super) hashes: Queue<(crate::path::RelPath, Option<crate::digest::Digest>)>,
     pub(super) tasks: Queue<Task>,
     pub(super) bye: Slot<()>,
+    /// Bytes that have come in.
+    pub(super) received: Arc<AtomicU64>,
 }
 
 impl Incoming {
@@ -49,7 +52,7 @@ impl Incoming {
 /// waiting.
 pub(super) fn read(
     role: &DestinationRole<'_>,
-    reader: OwnedFd,
+    reader: LinkReader,
     shared: &Incoming,
     outbox: &Outbox,
     failure: &Mutex<Option<Error>>,
@@ -79,8 +82,9 @@ struct Ear<'a> {
 }
 
 impl Ear<'_> {
-    fn listen(&mut self, reader: OwnedFd) -> Result<()> {
-        let mut inbox = Inbox::new(reader, self.role.cancel.clone());
+    fn listen(&mut self, reader: LinkReader) -> Result<()> {
+        let received = Arc::clone(&self.shared.received);
+        let mut inbox = Inbox::new(reader, self.role.cancel.clone(), received);
         while let Some(frame) = inbox.next()? {
             match frame.kind {
                 FrameKind::Message => {

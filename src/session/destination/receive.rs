@@ -8,16 +8,17 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::apply::{Failure, Incoming as IncomingFile, Keep, Landed};
+use crate::apply::{Existing, Failure, Incoming as IncomingFile, Keep, Landed};
 use crate::delta::{Signature, SignatureSpec};
 use crate::digest::ContentHash;
 use crate::entry::EntryKind;
 use crate::error::{Error, Result};
-use crate::events::{Action, Side};
+use crate::events::{Action, Problem, Side};
+use crate::fs;
 use crate::manifest::record::Entry;
 use crate::path::RelPath;
 use crate::protocol::frame::{Frame, decode_batch, decode_data};
-use crate::protocol::message::{CopyRange, Fault, FromDestination, Outcome, StreamedDir};
+use crate::protocol::message::{CopyRange, Fault, FromDestination, Outcome, StreamedDir, Want};
 use crate::session::destination::Session;
 use crate::session::destination::pending::Arrival;
 use crate::session::destination::plan::{Differing, FilePlan, Relocation};
@@ -34,6 +35,8 @@ pub(super) enum Task {
     Streamed(RelPath),
     /// A file that did not come, with its cost.
     Unsent(RelPath, Fault, u64),
+    /// A file to ask for.
+    Ask(RelPath),
     /// Files of this machine to copy.
     CopyLocal(Vec<FilePlan>),
     /// Metadata to set.
@@ -143,6 +146,7 @@ impl Session<'_> {
                     self.pending.fault(self, &path, why)?;
                     self.give_credit(cost)?;
                 }
+                Task::Ask(path) => self.ask(path)?,
                 Task::CopyLocal(files) => {
                     let count = files.len();
                     files.into_iter().try_for_each(|file| self.copy_local(file))?;
@@ -160,6 +164,43 @@ impl Session<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Asks for a file's content, with what there is of its old version.
+    fn ask(&self, path: RelPath) -> Result<()> {
+        let basis = match self.uses_delta() && self.pending.may_use_basis(&path) {
+            true => self.open_basis(&path),
+            false => None,
+        };
+        let told = basis.as_ref().and_then(|basis| {
+            // An old version that cannot be read is none.
+            super::basis::describe(basis, &self.options().transfer).ok()
+        });
+        if let (Some(basis), Some(_)) = (basis, &told) {
+            self.pending.keep_basis(&path, basis);
+        }
+        self.say(&FromDestination::Want(Want { path, basis: told }))
+    }
+
+    /// The old version of a file, or what an interrupted run left of the new one if that is more.
+    fn open_basis(&self, path: &RelPath) -> Option<Existing> {
+        let applier = self.applier().ok()?;
+        let existing = applier.existing(path).ok();
+        let (dir, name) = (path.parent()?, path.file_name()?);
+        let leftover = self
+            .leftovers
+            .get()?
+            .iter()
+            .filter(|(at, temp)| *at == dir && fs::temp_belongs_to(temp.as_bytes(), &name))
+            .filter_map(|(dir, temp)| applier.leftover(dir, temp).ok())
+            .max_by_key(|leftover| leftover.len);
+        match (existing, leftover) {
+            (Some(existing), Some(left)) if !existing.in_place && left.len > existing.len / 2 => {
+                Some(left)
+            }
+            (None, left) => left,
+            (existing, _) => existing,
+        }
     }
 
     fn write_batch(&self, frame: &Frame) -> Result<()> {
@@ -193,7 +234,7 @@ impl Session<'_> {
                 self.counts.landed(&landed, entry.meta.size, patched);
                 self.remember_hash(&path, &landed, hash);
                 self.item(&path, entry.meta.kind, Action::Transfer, arrival.changes);
-                self.pending.arrived(&path, arrival);
+                self.pending.arrived(self, &path);
                 self.tell_progress(&path);
                 Ok(())
             }
@@ -202,7 +243,7 @@ impl Session<'_> {
                 self.pending.fault(self, &path, Fault::Changed)
             }
             Err(failure) => {
-                self.pending.arrived(&path, arrival);
+                self.pending.arrived(self, &path);
                 self.failed(&path, failure)
             }
         }
@@ -440,8 +481,36 @@ impl Session<'_> {
         }
     }
 
+    /// Writes a local file's copy.
+    pub(in crate::session) fn copy_from(
+        &self,
+        path: &RelPath,
+        entry: &Entry,
+        file: &std::fs::File,
+    ) -> std::result::Result<Landed, Failure> {
+        let applier = self
+            .applier()
+            .map_err(|err| Failure::new("write", std::io::Error::other(err)))?;
+        applier.copy_file(path, entry, file, &mut |bytes| {
+            self.throttle
+                .spend(bytes as usize, self.role.cancel)
+                .map_err(std::io::Error::other)
+        })
+    }
+
+    /// Counts a file that was copied locally.
+    pub(in crate::session) fn count_landed(&self, landed: &Landed, entry: &Entry) {
+        self.counts.landed(landed, entry.meta.size, false);
+    }
+
+    /// Reports a fault that is not the destination's.
+    pub(in crate::session) fn report(&self, problem: Problem) {
+        self.counts.problem();
+        self.tell(crate::events::Event::Problem(problem));
+    }
+
     /// A fault at the destination: the run goes on, unless no other file could be written either.
-    pub(super) fn failed(&self, path: &RelPath, failure: Failure) -> Result<()> {
+    pub(in crate::session) fn failed(&self, path: &RelPath, failure: Failure) -> Result<()> {
         self.role.cancel.check()?;
         if failure.is_fatal() {
             return Err(Error::io(failure.act, path.as_bytes(), failure.source));

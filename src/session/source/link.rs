@@ -1,7 +1,6 @@
 //! The source's ear: reads what the destination says and puts it where it is waited for.
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::delta::Signature;
@@ -11,6 +10,7 @@ use crate::protocol::conn::{Inbox, Outbox};
 use crate::protocol::frame::{FrameKind, decode_message};
 use crate::protocol::message::{DestinationHello, FromDestination, OwnerReply};
 use crate::protocol::queue::{Queue, Slot};
+use crate::transport::LinkReader;
 use crate::session::source::{Job, SourceRole, StreamJob, Ticket};
 
 /// Requests that wait to be served are bounded like this, in number. The destination keeps to
@@ -71,7 +71,7 @@ impl Incoming {
 /// Reads until the destination is done or gone. However it ends, nobody is left waiting.
 pub(super) fn read(
     role: &SourceRole<'_>,
-    reader: OwnedFd,
+    reader: LinkReader,
     shared: &Incoming,
     outbox: &Outbox,
 ) -> Result<()> {
@@ -95,11 +95,11 @@ impl Incoming {
 
 fn read_all(
     role: &SourceRole<'_>,
-    reader: OwnedFd,
+    reader: LinkReader,
     shared: &Incoming,
     outbox: &Outbox,
 ) -> Result<()> {
-    let mut inbox = Inbox::new(reader, role.cancel.clone());
+    let mut inbox = Inbox::new(reader, role.cancel.clone(), Default::default());
     while let Some(frame) = inbox.next()? {
         if frame.kind != FrameKind::Message {
             return Err(Error::protocol("content from a destination"));

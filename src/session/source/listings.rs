@@ -47,7 +47,7 @@ impl Serving<'_> {
         if node.shallow == request.shallow && request.buckets.is_none() {
             return self.reply(dir, ListingBody::Same, subdirs);
         }
-        let listing = match self.lister.list(&dir, scratch) {
+        let listing = match self.list(&dir, scratch) {
             Ok(listing) => listing,
             Err(err) => {
                 self.report(&dir, "read directory", &err);
@@ -153,10 +153,13 @@ impl Serving<'_> {
             let marked = scan.tree.ids().filter(|&id| scan.tree.node(id).flags.links);
             for id in marked {
                 let dir = scan.tree.path(id);
-                let listing = self
-                    .root
-                    .open_dir(&dir)
-                    .and_then(|open| self.lister.stats(&open, &dir, scratch));
+                let listing = match self.recorded {
+                    Some(recorded) => Ok(recorded.list(&dir)),
+                    None => self
+                        .root
+                        .open_dir(&dir)
+                        .and_then(|open| self.lister.stats(&open, &dir, scratch)),
+                };
                 // What cannot be read now has been a problem of the scan, or vanished.
                 for Row { entry, .. } in listing.map(|l| l.rows).unwrap_or_default() {
                     if let Some(link) = entry.link {
@@ -193,7 +196,7 @@ impl Serving<'_> {
         scratch: &mut ListScratch,
         sender: &mut Sender<'_>,
     ) -> Result<()> {
-        let listing = match self.lister.list(&job.dir, scratch) {
+        let listing = match self.list(&job.dir, scratch) {
             Ok(listing) => listing,
             Err(err) => {
                 self.report(&job.dir, "read directory", &err);

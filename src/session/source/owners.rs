@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::error::{Error, Result};
 use crate::fs::Users;
 use crate::manifest::listing::OwnerMap;
+use crate::manifest::recorded::OwnerNames;
 use crate::manifest::state::State;
 use crate::protocol::conn::Outbox;
 use crate::protocol::message::{FromSource, OwnerQuery, OwnerReply};
@@ -20,11 +21,19 @@ const REMEMBERED: usize = 256;
 
 type Key = (bool, u32);
 
+/// Who knows the names of the source's owners.
+pub(super) enum Names<'a> {
+    /// This host.
+    Host(Users),
+    /// The manifest that stands for the source.
+    Manifest(&'a OwnerNames),
+}
+
 /// Owners and their numbers at the destination.
 pub(super) struct OwnerTable<'a> {
     outbox: Outbox,
     replies: &'a Queue<Vec<OwnerReply>>,
-    users: Users,
+    names: Names<'a>,
     known: Mutex<HashMap<Key, OwnerReply>>,
     /// One question at a time, so that replies find their question.
     asking: Mutex<()>,
@@ -32,11 +41,15 @@ pub(super) struct OwnerTable<'a> {
 }
 
 impl<'a> OwnerTable<'a> {
-    pub(super) fn new(outbox: Outbox, replies: &'a Queue<Vec<OwnerReply>>) -> OwnerTable<'a> {
+    pub(super) fn new(
+        outbox: Outbox,
+        replies: &'a Queue<Vec<OwnerReply>>,
+        names: Names<'a>,
+    ) -> OwnerTable<'a> {
         OwnerTable {
             outbox,
             replies,
-            users: Users::new(),
+            names,
             known: Mutex::default(),
             asking: Mutex::default(),
             unheld: AtomicU64::new(0),
@@ -119,16 +132,22 @@ impl<'a> OwnerTable<'a> {
     }
 
     fn name(&self, is_group: bool, id: u32) -> Option<String> {
-        if is_group {
-            self.users.group_name(id)
-        } else {
-            self.users.user_name(id)
+        match (&self.names, is_group) {
+            (Names::Host(users), false) => users.user_name(id).and_then(text),
+            (Names::Host(users), true) => users.group_name(id).and_then(text),
+            (Names::Manifest(names), false) => names.users.get(&id).cloned(),
+            (Names::Manifest(names), true) => names.groups.get(&id).cloned(),
         }
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Key, OwnerReply>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A name that is no text is as good as none: the destination keeps the number.
+fn text(name: Vec<u8>) -> Option<String> {
+    String::from_utf8(name).ok()
 }
 
 impl OwnerMap for OwnerTable<'_> {

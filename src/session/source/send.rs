@@ -356,6 +356,17 @@ impl Large<'_> {
     fn draft(&self, len: u64, basis: Basis) -> Result<io::Result<(ContentHash, Vec<Op>)>> {
         let threads = delta_threads();
         match basis.sums {
+            BasisSums::Same(old) => Ok((|| {
+                let hash = hash_file(&self.file, len)?;
+                let op = match hash == old && len == basis.len {
+                    true => Op::Copy {
+                        basis_offset: 0,
+                        len,
+                    },
+                    false => Op::Literal { len },
+                };
+                Ok((hash, vec![op]))
+            })()),
             BasisSums::Search(signature) => {
                 if signature.spec().basis_len() != basis.len {
                     return Err(Error::protocol("a signature of another basis"));

@@ -1,0 +1,84 @@
+//! The agent: the role on another host, talked to over standard input and output.
+
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+use crate::events::{Cancel, Side, Silent};
+use crate::protocol::frame::{FrameKind, HEADER, decode, decode_message, encode_message, parse_header};
+use crate::protocol::message::Open;
+use crate::session::destination::DestinationRole;
+use crate::session::source::{SourceKind, SourceRole};
+use crate::transport::{Link, accept, expand_home};
+
+/// Serves one session on standard input and output. Returns the exit code.
+pub fn serve_agent() -> u8 {
+    let cancel = Cancel::new();
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT] {
+        // Without the handler the signal ends the process, which is as safe, only less tidy.
+        let _ = signal_hook::flag::register(signal, cancel.flag());
+    }
+    match serve(&cancel) {
+        Ok(()) => 0,
+        Err(err) => {
+            eprintln!("cutover agent: {err}");
+            err.class().exit_code()
+        }
+    }
+}
+
+fn serve(cancel: &Cancel) -> Result<()> {
+    let mut link = accept().map_err(|err| Error::Connection(format!("cannot start: {err}")))?;
+    let open = read_open(&mut link)?;
+    let root = PathBuf::from(std::ffi::OsString::from_vec(expand_home(&open.root)));
+    let summary = match open.side {
+        Side::Source => SourceRole {
+            root: &root,
+            kind: SourceKind::of(&root, open.mode),
+            options: &open.options,
+            mode: open.mode,
+            observer: &Silent,
+            cancel,
+            forwards: true,
+        }
+        .run(link.reader, link.writer),
+        Side::Destination => DestinationRole {
+            root: &root,
+            options: &open.options,
+            mode: open.mode,
+            observer: &Silent,
+            cancel,
+            forwards: true,
+            local_source: None,
+        }
+        .run(link.reader, link.writer),
+    };
+    match summary {
+        // The other end has been told already, and says it better there.
+        Ok(_) | Err(Error::Remote(_)) => Ok(()),
+        Err(err) => Err(err),
+    }
+}
+
+/// Tells an agent what it shall be.
+pub(super) fn send_open(link: &mut Link, open: &Open) -> Result<()> {
+    let frame = encode_message(open)?;
+    link.writer
+        .write_all(&frame)
+        .map_err(|err| Error::Connection(format!("cannot talk to the agent: {err}")))
+}
+
+fn read_open(link: &mut Link) -> Result<Open> {
+    let lost = |err| Error::Connection(format!("no request came: {err}"));
+    let mut header = [0; HEADER];
+    link.reader.read_exact(&mut header).map_err(lost)?;
+    let (len, kind) = parse_header(header)?;
+    let mut body = vec![0; len];
+    link.reader.read_exact(&mut body).map_err(lost)?;
+    let frame = decode(kind, body)?;
+    if frame.kind != FrameKind::Message {
+        return Err(Error::protocol("content before the request"));
+    }
+    decode_message(&frame.body)
+}

@@ -1,0 +1,418 @@
+//! Carries a plan out, in the one order that is safe: room first, then directories and moves, then
+//! content, then links, then deletions, then what directories are themselves.
+
+use std::collections::HashSet;
+use std::sync::PoisonError;
+
+use crate::apply::{Failure, Removed};
+use crate::entry::EntryKind;
+use crate::error::{Error, Result};
+use crate::events::{Action, Changes, Event, Phase, Side, Summary, Warning};
+use crate::fs::ListScratch;
+use crate::manifest::listing::Lister;
+use crate::manifest::record::Entry;
+use crate::manifest::scan::Scan;
+use crate::options::{Delete, DeltaMode};
+use crate::path::RelPath;
+use crate::protocol::message::{FromDestination, LinkGroup, Mode, Scanned};
+use crate::session::destination::counts::add;
+use crate::session::destination::plan::{
+    Differing, Extraneous, FilePlan, NewTree, Plan, Relocation, all_new,
+};
+use crate::session::destination::receive::Task;
+use crate::session::destination::{FILES_A_TASK, Session, chunks};
+use crate::session::root::DestinationRoot;
+
+impl Session<'_> {
+    /// Does what was planned, or in a dry run says it.
+    pub(super) fn carry_out(
+        &self,
+        mut plan: Plan,
+        lister: &Lister<'_>,
+        ours: &Scan,
+        theirs: &Scanned,
+    ) -> Result<()> {
+        let delete = self.may_delete(&plan, ours, theirs)?;
+        self.clear_the_way(&mut plan, delete, lister)?;
+        self.tell(Event::Phase(Phase::Transferring));
+        plan.dirs.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        for (path, entry) in std::mem::take(&mut plan.dirs) {
+            self.make_dir(&path, &entry, all_new())?;
+        }
+        for relocation in std::mem::take(&mut plan.moves) {
+            self.move_own(&relocation)?;
+        }
+        for special in std::mem::take(&mut plan.specials) {
+            self.make_special(&special)?;
+        }
+        self.start_copies(std::mem::take(&mut plan.copies))?;
+        self.start_attributes(std::mem::take(&mut plan.attributes))?;
+        self.start_trees(std::mem::take(&mut plan.trees))?;
+        self.start_files(std::mem::take(&mut plan.files))?;
+        self.pending.wait(self)?;
+        self.tell(Event::Phase(Phase::Finishing));
+        self.link_followers()?;
+        for (path, leader) in &plan.links {
+            self.link_name(path, leader)?;
+        }
+        self.delete(plan.extraneous, delete, lister)
+    }
+
+    /// Whether, and how, entries that only the destination has are deleted. Refuses the run where
+    /// nobody can have meant it.
+    fn may_delete(
+        &self,
+        plan: &Plan,
+        ours: &Scan,
+        theirs: &Scanned,
+    ) -> Result<Option<Delete>> {
+        let Some(delete) = self.options().delete else {
+            return Ok(None);
+        };
+        plan.guard(delete, theirs, ours.entries)?;
+        if theirs.problems > 0 && !plan.extraneous.is_empty() {
+            self.tell(Event::Warning(Warning {
+                topic: "delete".to_string(),
+                entries: plan.extraneous_entries(),
+                message: format!(
+                    "nothing is deleted: {} entries of the source could not be read, and what \
+                     they hold would look deleted",
+                    theirs.problems
+                ),
+            }));
+            return Ok(None);
+        }
+        Ok(Some(delete))
+    }
+
+    /// Removes what stands where something of another kind shall be. Without `--delete` a
+    /// directory with something in it stays, and what was to replace it is a problem.
+    fn clear_the_way(
+        &self,
+        plan: &mut Plan,
+        delete: Option<Delete>,
+        lister: &Lister<'_>,
+    ) -> Result<()> {
+        let mut blocked = HashSet::new();
+        for conflict in std::mem::take(&mut plan.conflicts) {
+            let is_full = conflict.kind == EntryKind::Dir
+                && (conflict.entries > 1 || !conflict.whole)
+                && delete.is_none();
+            if is_full {
+                self.problem(
+                    Side::Destination,
+                    "replace",
+                    &conflict.path,
+                    &std::io::Error::other(
+                        "a directory that is not empty stands there; --delete allows removing it",
+                    ),
+                );
+                blocked.insert(conflict.path);
+            } else if conflict.kind == EntryKind::Dir {
+                self.remove(conflict, lister)?;
+            }
+        }
+        if !blocked.is_empty() {
+            plan.files.retain(|file| !blocked.contains(&file.path));
+            plan.specials.retain(|file| !blocked.contains(&file.path));
+            plan.linked.retain(|path, _| !blocked.contains(path));
+        }
+        Ok(())
+    }
+
+    pub(super) fn make_dir(&self, path: &RelPath, entry: &Entry, changes: Changes) -> Result<()> {
+        if let Some(applier) = &self.applier
+            && let Err(failure) = applier.make_dir(path, entry)
+        {
+            return self.failed(path, failure);
+        }
+        add(&self.counts.created, 1);
+        self.item(path, EntryKind::Dir, Action::Create, changes);
+        Ok(())
+    }
+
+    pub(super) fn make_special(&self, plan: &FilePlan) -> Result<()> {
+        if let Some(applier) = &self.applier
+            && let Err(failure) = applier.make_special(&plan.path, &plan.entry)
+        {
+            return self.failed(&plan.path, failure);
+        }
+        add(&self.counts.created, 1);
+        self.item(&plan.path, plan.entry.meta.kind, Action::Create, plan.changes);
+        Ok(())
+    }
+
+    /// Renames within the destination; what the records still differ in is set afterwards.
+    fn move_own(&self, moved: &Relocation) -> Result<()> {
+        if let Some(applier) = &self.applier {
+            if let Err(failure) = applier.rename(&moved.from, &moved.to) {
+                return self.failed(&moved.to, failure);
+            }
+            if let Err(failure) = self.redress_moved(moved) {
+                return self.failed(&moved.to, failure);
+            }
+        }
+        add(&self.counts.moved, 1);
+        let from = moved.from.clone();
+        let action = Action::Move { from };
+        self.item(&moved.to, moved.entry.meta.kind, action, all_new());
+        Ok(())
+    }
+
+    fn redress_moved(&self, moved: &Relocation) -> std::result::Result<(), Failure> {
+        let Some(applier) = &self.applier else {
+            return Ok(());
+        };
+        let have = applier.entry_at(&moved.to, &moved.entry)?;
+        applier.set_attributes(&moved.to, &moved.entry, &have)
+    }
+
+    fn start_copies(&self, copies: Vec<Relocation>) -> Result<()> {
+        for copy in copies {
+            if self.dry_run() {
+                add(&self.counts.copied_locally, 1);
+                let from = copy.from.clone();
+                self.item(&copy.to, EntryKind::File, Action::CopyLocal { from }, all_new());
+            } else {
+                self.pending.add(1);
+                self.shared.tasks.push(Task::CopyOwn(copy));
+            }
+        }
+        Ok(())
+    }
+
+    fn start_attributes(&self, items: Vec<Differing>) -> Result<()> {
+        if self.dry_run() {
+            for item in items {
+                add(&self.counts.attributes_set, 1);
+                self.item(&item.path, item.new.meta.kind, Action::Attributes, item.changes);
+            }
+            return Ok(());
+        }
+        for chunk in chunks(items, FILES_A_TASK) {
+            self.pending.add(chunk.len());
+            self.shared.tasks.push(Task::Attributes(chunk));
+        }
+        Ok(())
+    }
+
+    /// Asks for whole trees.
+    fn start_trees(&self, trees: Vec<NewTree>) -> Result<()> {
+        let mut dirs = Vec::with_capacity(trees.len());
+        for tree in trees {
+            self.make_dir(&tree.path, &tree.entry, all_new())?;
+            self.pending.expect_stream(tree.path.clone());
+            dirs.push(tree.path);
+        }
+        if dirs.is_empty() {
+            return Ok(());
+        }
+        let content = self.content_inline == super::ContentInline::Yes;
+        self.say(&FromDestination::Stream { dirs, content })
+    }
+
+    fn start_files(&self, files: Vec<FilePlan>) -> Result<()> {
+        if self.dry_run() {
+            for file in files {
+                self.counts.would_land(&file);
+                self.item(&file.path, EntryKind::File, Action::Transfer, file.changes);
+            }
+            return Ok(());
+        }
+        let delta = self.options().transfer.delta;
+        if self.role.local_source.is_some() && delta != DeltaMode::Always {
+            self.pending.plan_more(&files);
+            self.pending.add(files.len());
+            for chunk in chunks(files, FILES_A_TASK) {
+                self.shared.tasks.push(Task::CopyLocal(chunk));
+            }
+            return Ok(());
+        }
+        self.pending.want(files);
+        Ok(())
+    }
+
+    /// Links the other names of files that came in streams.
+    pub(super) fn link_followers(&self) -> Result<()> {
+        let leaders = std::mem::take(
+            &mut *self.leaders.lock().unwrap_or_else(PoisonError::into_inner),
+        );
+        for (path, link) in leaders.followers {
+            match leaders.led.get(&link) {
+                Some(leader) => self.link_name(&path, leader)?,
+                None => self.problem(
+                    Side::Destination,
+                    "link",
+                    &path,
+                    &std::io::Error::other("the file that it is another name of did not arrive"),
+                ),
+            }
+        }
+        Ok(())
+    }
+
+    fn link_name(&self, path: &RelPath, leader: &RelPath) -> Result<()> {
+        if let Some(applier) = &self.applier {
+            match applier.link(path, leader) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(failure) => return self.failed(path, failure),
+            }
+        }
+        add(&self.counts.hard_linked, 1);
+        let to = leader.clone();
+        self.item(path, EntryKind::File, Action::HardLink { to }, all_new());
+        Ok(())
+    }
+
+    /// Plans hard links: of each group one name has the content, the others are linked to it.
+    pub(super) fn plan_links(
+        &self,
+        plan: &mut Plan,
+        lister: &Lister<'_>,
+        differ: bool,
+    ) -> Result<()> {
+        if plan.linked.is_empty() && !differ {
+            return Ok(());
+        }
+        self.say(&FromDestination::ListLinks)?;
+        loop {
+            let reply = self.shared.links.pop().ok_or_else(|| self.broken())?;
+            let (groups, last) = reply.message;
+            for group in groups {
+                self.plan_group(plan, lister, group)?;
+            }
+            self.give_credit(reply.cost)?;
+            if last {
+                break;
+            }
+        }
+        // The rest have their other names outside the tree: to us they are plain files.
+        let alone = std::mem::take(&mut plan.linked);
+        plan.files.extend(alone.into_values());
+        Ok(())
+    }
+
+    fn plan_group(&self, plan: &mut Plan, lister: &Lister<'_>, group: LinkGroup) -> Result<()> {
+        if group.members.len() < 2 {
+            return Err(Error::protocol("a hard-link group of one"));
+        }
+        let stat = |path: &RelPath| {
+            let dir = lister.root.open_dir(&path.parent()?).ok()?;
+            dir.stat(&path.file_name()?).ok()
+        };
+        let is_settled = |path: &&RelPath| !plan.linked.contains_key(*path);
+        let settled = group
+            .members
+            .iter()
+            .filter(is_settled)
+            .find(|path| stat(path).is_some_and(|stat| stat.meta.kind != EntryKind::Dir));
+        let leader = settled.unwrap_or(&group.members[0]).clone();
+        let there = stat(&leader);
+        if let Some(file) = plan.linked.remove(&leader) {
+            plan.files.push(file);
+        }
+        for member in group.members {
+            if member == leader {
+                continue;
+            }
+            let was_planned = plan.linked.remove(&member).is_some();
+            let same = there
+                .as_ref()
+                .zip(stat(&member))
+                .is_some_and(|(a, b)| a.is_same_inode(&b));
+            if was_planned || !same {
+                plan.links.push((member, leader.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn delete(
+        &self,
+        extraneous: Vec<Extraneous>,
+        delete: Option<Delete>,
+        lister: &Lister<'_>,
+    ) -> Result<()> {
+        let reports = self.role.mode != Mode::Sync;
+        for extra in extraneous {
+            self.check()?;
+            if delete.is_some() || reports {
+                self.remove(extra, lister)?;
+            } else {
+                add(&self.counts.extraneous, extra.entries);
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&self, extra: Extraneous, lister: &Lister<'_>) -> Result<()> {
+        let Some(applier) = &self.applier else {
+            let total = match self.role.mode {
+                Mode::Sync => &self.counts.deleted,
+                Mode::Diff | Mode::Verify => &self.counts.extraneous,
+            };
+            add(total, extra.entries);
+            self.item(&extra.path, extra.kind, Action::Delete, Changes::default());
+            return Ok(());
+        };
+        let mut removed = Removed::default();
+        let list = |dir: &RelPath| lister.list(dir, &mut ListScratch::new());
+        let whole = extra.whole.then_some(extra.entries);
+        applier.remove(&extra.path, extra.kind, whole, &list, &mut removed);
+        add(&self.counts.deleted, removed.entries);
+        for kept in &removed.kept {
+            self.tell(Event::Note(format!(
+                "kept {kept}: it holds entries that do not take part"
+            )));
+        }
+        let is_gone = removed.failed.is_empty() && removed.kept.is_empty();
+        for (path, failure) in removed.failed {
+            self.failed(&path, failure)?;
+        }
+        if is_gone {
+            self.item(&extra.path, extra.kind, Action::Delete, Changes::default());
+        }
+        Ok(())
+    }
+
+    /// Settles directories and durability, and says what the destination would not hold.
+    pub(super) fn finish(&self, _root: &DestinationRoot, _scanned: &Scanned) -> Result<()> {
+        let Some(applier) = &self.applier else {
+            return Ok(());
+        };
+        for (path, failure) in applier.finish_dirs() {
+            self.failed(&path, failure)?;
+        }
+        for (topic, entries) in applier.refusals().counts() {
+            let what = match topic {
+                "owner" => "the owner",
+                "acls" => "the ACL",
+                "modes" => "the mode",
+                _ => "extended attributes",
+            };
+            self.tell(Event::Warning(Warning {
+                topic: topic.to_string(),
+                entries,
+                message: format!(
+                    "{what} of {entries} entries could not be set: the destination does not \
+                     allow it"
+                ),
+            }));
+        }
+        applier
+            .sync()
+            .map_err(|err| Error::io("make durable", b"the destination", err))
+    }
+
+    /// What the run has done so far.
+    pub(super) fn summary(&self, scanned: &Scanned) -> Summary {
+        let mut summary = self.counts.summary();
+        summary.source_entries = scanned.entries;
+        summary.source_bytes = scanned.bytes;
+        summary.wire_sent_bytes = self.received.load(std::sync::atomic::Ordering::Relaxed);
+        summary.wire_received_bytes = self.outbox.sent_bytes();
+        summary.differs |= summary.extraneous > 0 || self.counts.has_problems();
+        summary
+    }
+}
