@@ -1,6 +1,8 @@
 //! Throughput of sums, signatures, the search and the patch, on one thread and 64 MiB of noise:
 //! `cargo bench --bench delta`.
 
+#![allow(clippy::unwrap_used)] // A benchmark that unwraps has said what it expects.
+
 use std::hint::black_box;
 use std::num::NonZeroUsize;
 

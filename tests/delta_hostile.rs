@@ -1,6 +1,9 @@
 //! What a far end that lies can say about a delta: everything is refused or harmless, nothing
 //! panics, and no sum or length buys unbounded work.
 
+#![allow(clippy::unwrap_used)] // A helper of tests that unwraps has said what it expects.
+#![allow(clippy::single_range_in_vec_init, clippy::reversed_empty_ranges)] // They are the subject.
+
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
@@ -40,7 +43,7 @@ proptest! {
     fn any_change_to_a_signature_is_refused_or_searched(
         flips in prop::collection::vec((any::<usize>(), any::<u8>()), 1..8),
     ) {
-        let basis: Vec<u8> = (0..40_000u32).map(|i| (i * i >> 5) as u8).collect();
+        let basis: Vec<u8> = (0..40_000u32).map(|i| ((i * i) >> 5) as u8).collect();
         let spec = SignatureSpec::new(40_000, WindowSize::MIN, vec![0..9000, 9500..40_000]).unwrap();
         let signature = Signature::of_basis(&basis, spec, ONE).unwrap();
         let mut bytes = postcard::to_stdvec(&signature).unwrap();
@@ -192,4 +195,17 @@ fn colliding_rolling_sums_fill_no_more_than_their_places() {
     let mut draft = Draft::blank(512 * 20_000, new.len() as u64);
     draft.search(&signature, &new, ONE).unwrap();
     assert!(started.elapsed().as_secs() < 5);
+}
+
+#[test]
+fn blocks_at_the_end_of_the_number_range_are_harmless() {
+    let new = vec![3; 4096];
+    let range = u64::MAX - 700..u64::MAX;
+    let spec = SignatureSpec::new(u64::MAX, WindowSize::MIN, vec![range]).unwrap();
+    let honest = SignatureSpec::whole_in(700, WindowSize::MIN).unwrap();
+    let sums = Signature::of_basis(&vec![3; 700], honest, ONE).unwrap();
+    let signature = Signature::from_bytes(spec, sums.as_bytes()).unwrap();
+    let mut draft = Draft::blank(700, new.len() as u64);
+    draft.search(&signature, &new, ONE).unwrap();
+    assert!(Patch::validate(draft.into_ops(), 700, 4096).is_err());
 }

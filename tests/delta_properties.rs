@@ -1,6 +1,8 @@
 //! Deltas of random files and random edits: the operations rebuild the new file, whatever the mode
 //! and the block size, and cost no more literals than the edits explain.
 
+#![allow(clippy::unwrap_used)] // A helper of tests that unwraps has said what it expects.
+
 use std::num::NonZeroUsize;
 
 use cutover::delta::{

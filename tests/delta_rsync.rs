@@ -1,6 +1,8 @@
 //! Literal bytes against rsync's own count for the same pair of files: never more than a fifth
 //! above it.
 
+#![allow(clippy::unwrap_used)] // A helper of tests that unwraps has said what it expects.
+
 use std::fs;
 use std::num::NonZeroUsize;
 use std::process::Command;

@@ -178,7 +178,8 @@ impl Draft {
     }
 
     /// Searches the open regions of the new file for the signature's blocks, on up to `threads`
-    /// threads.
+    /// threads. Any signature will do; one of another basis leads to operations that the receiver
+    /// refuses, or to another content hash.
     pub fn search(
         &mut self,
         signature: &Signature,
@@ -221,9 +222,8 @@ impl Draft {
         let continued = self
             .matches
             .iter()
-            .filter(|found| found.basis_offset + found.len == tail.start)
-            .map(Match::new_end)
-            .last();
+            .rfind(|found| found.basis_offset + found.len == tail.start)
+            .map(Match::new_end);
         let mut bytes = vec![0; len as usize];
         for new_offset in continued.into_iter().chain(self.new_len.checked_sub(len)) {
             let open = self.open_regions();
@@ -275,7 +275,7 @@ impl Draft {
 fn gaps(taken: impl Iterator<Item = Range<u64>>, len: u64) -> Vec<Range<u64>> {
     let mut gaps = Vec::new();
     let mut at = 0;
-    for range in taken.chain([len..len]) {
+    for range in taken.chain(std::iter::once(len..len)) {
         if range.start > at {
             gaps.push(at..range.start);
         }

@@ -4,6 +4,9 @@
 /// librsync adds this to every byte, so that runs of zeros of different lengths differ.
 const CHAR_OFFSET: u32 = 31;
 
+/// In how many prefixes of a group of 16 each byte is.
+const WEIGHTS: [u32; 16] = [16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1];
+
 /// The two halves of the sum. Both are defined modulo 2^16; the upper halves of the words hold
 /// carries that [`Rolling::value`] drops, which keeps the masks out of the inner loop.
 #[derive(Clone, Copy, Debug)]
@@ -20,13 +23,12 @@ impl Rolling {
         let (mut bytes, mut prefixes) = (0u32, 0u32);
         // In groups the two sums do not depend on each other byte by byte, which the compiler
         // turns into vector code.
-        let (groups, rest) = window.as_chunks::<32>();
+        let (groups, rest) = window.as_chunks::<16>();
         for group in groups {
-            prefixes = prefixes.wrapping_add(bytes.wrapping_mul(32));
-            for (byte, weight) in group.iter().zip((1..=32u32).rev()) {
+            prefixes = prefixes.wrapping_add(bytes.wrapping_mul(16));
+            for (byte, weight) in group.iter().zip(WEIGHTS) {
                 bytes = bytes.wrapping_add(u32::from(*byte) + CHAR_OFFSET);
-                prefixes =
-                    prefixes.wrapping_add((u32::from(*byte) + CHAR_OFFSET).wrapping_mul(weight));
+                prefixes = prefixes.wrapping_add((u32::from(*byte) + CHAR_OFFSET) * weight);
             }
         }
         for byte in rest {
@@ -40,14 +42,13 @@ impl Rolling {
     #[inline(always)]
     pub(super) fn roll(&mut self, len_log2: u32, leaves: u8, enters: u8) {
         let leaves = u32::from(leaves);
+        // Grouped so that each step waits for one addition of the step before it.
         self.bytes = self
             .bytes
-            .wrapping_add(u32::from(enters))
-            .wrapping_sub(leaves);
+            .wrapping_add(u32::from(enters).wrapping_sub(leaves));
         self.prefixes = self
             .prefixes
-            .wrapping_add(self.bytes)
-            .wrapping_sub((leaves + CHAR_OFFSET) << len_log2);
+            .wrapping_add(self.bytes.wrapping_sub((leaves + CHAR_OFFSET) << len_log2));
     }
 
     /// The sum as a signature has it.

@@ -116,7 +116,7 @@ impl SignatureSpec {
         let at = self.firsts.partition_point(|first| *first <= index);
         let range = self.ranges.get(at.checked_sub(1)?)?;
         let start = range.start + (index - self.firsts[at - 1]) * self.window.bytes();
-        (start < range.end).then(|| start..range.end.min(start + self.window.bytes()))
+        (start < range.end).then(|| start..range.end.min(start.saturating_add(self.window.bytes())))
     }
 
     /// The block that starts at `offset` of the basis.
@@ -163,7 +163,8 @@ struct RawSignature {
 }
 
 impl Signature {
-    /// Reads the basis on up to `threads` threads.
+    /// Reads the basis on up to `threads` threads. One that is shorter than the spec says is an
+    /// [`io::ErrorKind::UnexpectedEof`].
     pub fn of_basis(
         basis: &(impl ReadAt + ?Sized),
         spec: SignatureSpec,
