@@ -132,7 +132,11 @@ fn open_trash(root: &Dir, place: &Trash) -> Result<Dir> {
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();
     // Runs exclude each other by the root's lock, but two may start within a second.
-    let name = format!("{}.{:03}", since_epoch.as_secs(), since_epoch.subsec_millis());
+    let name = format!(
+        "{}.{:03}",
+        since_epoch.as_secs(),
+        since_epoch.subsec_millis()
+    );
     let name = Name::new(name.as_bytes())?;
     base.make_dir(&name, 0o700).map_err(failed)?;
     base.open_child(&name).map_err(failed)

@@ -142,7 +142,10 @@ impl Applier {
     }
 
     /// Dresses a written temporary and gives it its name.
-    #[expect(clippy::too_many_arguments, reason = "the whole of one rename, used thrice")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the whole of one rename, used thrice"
+    )]
     fn land(
         &self,
         place: &Place,
@@ -194,7 +197,11 @@ impl Applier {
             place.dir.open_file(&name)?
         };
         let len = fs::stat_file(&file)?.meta.size;
-        Ok(Existing { file, len, in_place })
+        Ok(Existing {
+            file,
+            len,
+            in_place,
+        })
     }
 
     /// Opens an unfinished file of an earlier run to build on.

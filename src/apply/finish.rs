@@ -59,10 +59,8 @@ impl Applier {
 
     /// Says what a directory shall be in the end.
     pub fn expect_dir(&self, path: &RelPath, entry: &Entry) {
-        lock(&self.finishing)
-            .entry(path.clone())
-            .or_default()
-            .entry = Some(Box::new(entry.clone()));
+        lock(&self.finishing).entry(path.clone()).or_default().entry =
+            Some(Box::new(entry.clone()));
     }
 
     /// Gives every directory that was written to its mode and times, deepest first. Returns the

@@ -16,7 +16,7 @@ mod remove;
 
 pub use aside::{Aside, TRASH_NAME};
 pub use dress::Refusals;
-pub use failure::{Failure, During};
+pub use failure::{During, Failure};
 pub use file::{Existing, Incoming, Keep, Landed};
 pub use remove::Removed;
 
@@ -131,7 +131,8 @@ impl Applier {
         };
         let place = match self.place(&parent) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
-                self.make_parents(&parent).during("create the directory of")?;
+                self.make_parents(&parent)
+                    .during("create the directory of")?;
                 self.place(&parent)
             }
             place => place,
@@ -190,7 +191,10 @@ impl Applier {
                 if stat.meta.kind != EntryKind::Dir {
                     self.set_aside(&place, path, &name).during("set aside")?;
                     self.unlink_if_there(&place, &name).during("replace")?;
-                    place.dir.make_dir(&name, 0o700).during("create directory")?;
+                    place
+                        .dir
+                        .make_dir(&name, 0o700)
+                        .during("create directory")?;
                 }
             }
             Err(err) => return Err(Failure::new("create directory", err)),
@@ -243,7 +247,10 @@ impl Applier {
     ) -> Result<(), Failure> {
         let published = dressed.and_then(|()| {
             self.set_aside(place, path, name).during("set aside")?;
-            place.dir.rename(temp, &place.dir, name).during("rename into place")
+            place
+                .dir
+                .rename(temp, &place.dir, name)
+                .during("rename into place")
         });
         if published.is_err() {
             // The failure is what counts; a temporary that stays is swept by the next run.
@@ -274,7 +281,11 @@ impl Applier {
         let (to_place, to) = self.parent(leader)?;
         let (place, name) = self.parent(path)?;
         let leading = to_place.dir.stat(&to).during("stat")?;
-        if place.dir.stat(&name).is_ok_and(|stat| stat.is_same_inode(&leading)) {
+        if place
+            .dir
+            .stat(&name)
+            .is_ok_and(|stat| stat.is_same_inode(&leading))
+        {
             return Ok(false);
         }
         let temp = fs::temp_name(&name);
@@ -282,7 +293,8 @@ impl Applier {
             .dir
             .make_link(&temp, &to_place.dir, &to)
             .during("link")?;
-        self.publish(&place, path, &temp, &name, Ok(())).map(|()| true)
+        self.publish(&place, path, &temp, &name, Ok(()))
+            .map(|()| true)
     }
 
     /// Renames an entry; what is at `to` must not be there.
@@ -331,6 +343,3 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // The maps behind these locks are changed in single steps: a panic cannot tear them.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-#[cfg(test)]
-mod tests;

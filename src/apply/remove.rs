@@ -20,7 +20,7 @@ pub struct Removed {
 }
 
 /// Lists a directory as a scan sees it, without what filters hide.
-pub type ListDir<'a> = &'a dyn Fn(&RelPath) -> io::Result<Listing>;
+pub(crate) type ListDir<'a> = &'a dyn Fn(&RelPath) -> io::Result<Listing>;
 
 impl Applier {
     /// Deletes an entry and all beneath it that takes part, or moves it aside.

@@ -16,8 +16,8 @@ use crate::error::{Error, ErrorClass};
 use crate::ui::printable;
 
 use commands::{
-    CompletionsCommand, DiffCommand, ExplainCommand, ManCommand, ManifestCommand, SyncCommand,
-    VerifyCommand,
+    AgentCommand, CompletionsCommand, DiffCommand, ExplainCommand, ManCommand, ManifestCommand,
+    SyncCommand, VerifyCommand,
 };
 
 pub use exit::exit_code;
@@ -67,9 +67,8 @@ enum Command {
     Explain(ExplainCommand),
     Completions(CompletionsCommand),
     Man(ManCommand),
-    /// Serves a run over standard input and output: started by cutover on the other host
     #[command(hide = true)]
-    Agent,
+    Agent(AgentCommand),
 }
 
 /// Runs the command of this process's arguments.
@@ -82,7 +81,7 @@ pub fn main() -> ExitCode {
         Command::Explain(explain) => explain.run(),
         Command::Completions(completions) => completions.run(&mut Cli::command()),
         Command::Man(man) => man.run(Cli::command()),
-        Command::Agent => Ok(crate::session::serve_agent()),
+        Command::Agent(agent) => agent.run(),
     };
     ExitCode::from(code.unwrap_or_else(|err| fail(&err)))
 }

@@ -7,9 +7,7 @@ use super::dir::Dir;
 use super::fake_super;
 use super::meta::Target;
 use super::stat::Stat;
-use super::xattr::{
-    XattrSelect, get_xattr, read_xattrs, remove_xattr, set_xattr, write_xattrs,
-};
+use super::xattr::{XattrSelect, get_xattr, read_xattrs, remove_xattr, set_xattr, write_xattrs};
 use crate::entry::{Metadata, Xattr};
 use crate::path::Name;
 
@@ -32,7 +30,9 @@ pub fn overlay_fake_stat(target: &Target<'_>, stat: &mut Stat) -> io::Result<()>
 /// The target of a symlink that is stored as a file.
 pub fn read_fake_target(dir: &Dir, name: &Name) -> io::Result<Vec<u8>> {
     let mut target = Vec::new();
-    dir.open_file(name)?.take(TARGET_MAX).read_to_end(&mut target)?;
+    dir.open_file(name)?
+        .take(TARGET_MAX)
+        .read_to_end(&mut target)?;
     Ok(target)
 }
 
@@ -61,7 +61,11 @@ pub fn write_fake_xattrs(
 ) -> io::Result<Vec<(Vec<u8>, io::Error)>> {
     let mut have = read_xattrs(target, STORED)?;
     have.retain(|xattr| xattr.name != fake_super::STAT);
-    Ok(write_xattrs(target, &fake_super::to_stored(want, mode), &have))
+    Ok(write_xattrs(
+        target,
+        &fake_super::to_stored(want, mode),
+        &have,
+    ))
 }
 
 /// Stores owner, mode and device number where the entry itself says something else.

@@ -31,6 +31,8 @@ impl Process {
 /// which another thread would notice.
 fn umask() -> Option<u16> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Umask:"))?;
     u16::from_str_radix(line.trim(), 8).ok()
 }

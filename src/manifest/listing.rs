@@ -184,10 +184,18 @@ impl Lister<'_> {
 
     fn is_ours(&self, path: &RelPath, name: &[u8], listing: &mut Listing) -> bool {
         if path.is_root() {
-            if self.only.as_ref().is_some_and(|only| only.as_bytes() != name) {
+            if self
+                .only
+                .as_ref()
+                .is_some_and(|only| only.as_bytes() != name)
+            {
                 return true;
             }
-            if self.reserved.as_ref().is_some_and(|own| own.as_bytes() == name) {
+            if self
+                .reserved
+                .as_ref()
+                .is_some_and(|own| own.as_bytes() == name)
+            {
                 return true;
             }
         }
@@ -224,7 +232,9 @@ impl Lister<'_> {
             // Gone since the listing: as if it had never been listed.
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(err) => {
-                listing.problems.push(self.problem("stat", &path.join(&name), &err));
+                listing
+                    .problems
+                    .push(self.problem("stat", &path.join(&name), &err));
                 return Ok(());
             }
         };
@@ -309,7 +319,9 @@ impl Lister<'_> {
                 Err(err) if err.kind() == io::ErrorKind::NotFound => {}
                 Err(err) => {
                     let entry_path = path.join(&row.entry.name);
-                    listing.problems.push(self.problem("read", &entry_path, &err));
+                    listing
+                        .problems
+                        .push(self.problem("read", &entry_path, &err));
                 }
             }
         }

@@ -47,8 +47,16 @@ impl RecordRules {
             } else {
                 Timestamp::default()
             },
-            size: if meta.kind == EntryKind::File { meta.size } else { 0 },
-            rdev: if meta.kind.is_device() { meta.rdev } else { (0, 0) },
+            size: if meta.kind == EntryKind::File {
+                meta.size
+            } else {
+                0
+            },
+            rdev: if meta.kind.is_device() {
+                meta.rdev
+            } else {
+                (0, 0)
+            },
         }
     }
 
@@ -314,9 +322,8 @@ mod tests {
         let mut entries: Vec<Entry> = (0..5000).map(|i| entry(&format!("f{i:05}"))).collect();
         let bits = bucket_bits(entries.len());
         assert!(bits > 0);
-        let digests = |entries: &[Entry]| {
-            bucket_digests(&entries.iter().collect::<Vec<_>>(), bits, &rules())
-        };
+        let digests =
+            |entries: &[Entry]| bucket_digests(&entries.iter().collect::<Vec<_>>(), bits, &rules());
         let before = digests(&entries);
         entries[1234].meta.size += 1;
         let after = digests(&entries);
@@ -331,6 +338,9 @@ mod tests {
         for i in 0..64 * 256 {
             counts[bucket_of(&Name::new(format!("f{i:06}").as_bytes()).unwrap(), bits)] += 1;
         }
-        assert!(counts.iter().all(|&n| (128..512).contains(&n)), "{counts:?}");
+        assert!(
+            counts.iter().all(|&n| (128..512).contains(&n)),
+            "{counts:?}"
+        );
     }
 }

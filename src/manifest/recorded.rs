@@ -103,10 +103,7 @@ impl<W: Write> Recorder<W> {
         group_name: impl Fn(u32) -> Option<String>,
     ) -> io::Result<W> {
         let named = |ids: &HashSet<u32>, name: &dyn Fn(u32) -> Option<String>| {
-            let mut named: Vec<_> = ids
-                .iter()
-                .filter_map(|&id| Some((id, name(id)?)))
-                .collect();
+            let mut named: Vec<_> = ids.iter().filter_map(|&id| Some((id, name(id)?))).collect();
             named.sort_unstable();
             named
         };
@@ -216,7 +213,9 @@ impl Recorded {
                 let is_dir = entry.meta.kind == EntryKind::Dir;
                 let name = entry.name.as_bytes();
                 let out = !rules.takes(entry.meta.kind)
-                    || filter.decide(path, name, is_dir, Side::Source).is_excluded();
+                    || filter
+                        .decide(path, name, is_dir, Side::Source)
+                        .is_excluded();
                 if out && is_dir {
                     hidden.insert(path.join(&entry.name));
                 }

@@ -52,7 +52,12 @@ pub struct Scan {
 impl Scan {
     /// The digest of everything: two trees with the same one need nothing.
     pub fn digest(&self, rules: &RecordRules) -> Digest {
-        root_digest(&self.root, self.tree.node(NodeId::ROOT).deep, self.links, rules)
+        root_digest(
+            &self.root,
+            self.tree.node(NodeId::ROOT).deep,
+            self.links,
+            rules,
+        )
     }
 }
 
@@ -80,7 +85,11 @@ pub struct ScanOptions<'a> {
 }
 
 /// Scans the whole tree of `lister`.
-pub fn scan(lister: &Lister<'_>, options: ScanOptions<'_>, observer: &dyn Observer) -> Result<Scan> {
+pub fn scan(
+    lister: &Lister<'_>,
+    options: ScanOptions<'_>,
+    observer: &dyn Observer,
+) -> Result<Scan> {
     let root = lister
         .root_entry()
         .map_err(|err| Error::io("read", b"the root directory", err))?;
@@ -197,7 +206,10 @@ impl Scanner<'_> {
             if shared.busy == 0 {
                 return None;
             }
-            shared = self.wake.wait(shared).unwrap_or_else(PoisonError::into_inner);
+            shared = self
+                .wake
+                .wait(shared)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -234,8 +246,8 @@ impl Scanner<'_> {
             .facts
             .retain(|fact| !fact.ctime.is_within(RACY_WINDOW_NS, started));
         // A suspect's hash is in the record only until both sides agree again.
-        let plain = lister.rules.content
-            || listing.rows.iter().all(|row| row.entry.content.is_none());
+        let plain =
+            lister.rules.content || listing.rows.iter().all(|row| row.entry.content.is_none());
         Ok(Digested {
             shallow,
             fact: (settled && plain).then_some(DirFact { stats, shallow }),
@@ -296,9 +308,12 @@ impl Scanner<'_> {
             shared.update.files(&job.stat, listing.facts);
         }
         shared.problems.extend(listing.problems);
-        shared
-            .leftovers
-            .extend(listing.leftovers.into_iter().map(|name| (job.path.clone(), name)));
+        shared.leftovers.extend(
+            listing
+                .leftovers
+                .into_iter()
+                .map(|name| (job.path.clone(), name)),
+        );
         self.report(shared, listing.rows.len() as u64);
     }
 
@@ -394,6 +409,3 @@ fn now() -> Timestamp {
         nanos: since.subsec_nanos(),
     }
 }
-
-#[cfg(test)]
-mod tests;

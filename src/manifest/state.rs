@@ -231,10 +231,15 @@ impl State {
     /// Stores new rows and notes in one durable transaction. A failure costs the next run time,
     /// so it is a sentence, not an error.
     pub fn store(&mut self, update: StateUpdate, notes: &[(&str, Vec<u8>)]) -> Result<(), String> {
-        if update.is_empty() && notes.iter().all(|(name, value)| self.note(name).as_ref() == Some(value)) {
+        if update.is_empty()
+            && notes
+                .iter()
+                .all(|(name, value)| self.note(name).as_ref() == Some(value))
+        {
             return Ok(());
         }
-        self.try_store(update, notes).map_err(|err| err.to_string())?;
+        self.try_store(update, notes)
+            .map_err(|err| err.to_string())?;
         self.refresh();
         Ok(())
     }
@@ -318,9 +323,10 @@ fn open_database(path: &Path) -> Result<Database, redb::DatabaseError> {
         .mode(0o600)
         .open(path)
         .map_err(|err| redb::DatabaseError::Storage(redb::StorageError::Io(err)))?;
+    let backend = redb::backends::FileBackend::new(file)?;
     redb::Builder::new()
         .set_cache_size(CACHE_BYTES)
-        .create_file(file)
+        .create_with_backend(backend)
 }
 
 /// Where the database of a root lies: `$XDG_STATE_HOME/cutover/<hash of the path>.redb`.
@@ -351,6 +357,3 @@ fn file_key(dir: &Stat) -> [u8; 16] {
     key[8..].copy_from_slice(&dir.ino.to_be_bytes());
     key
 }
-
-#[cfg(test)]
-mod tests;

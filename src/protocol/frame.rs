@@ -211,6 +211,3 @@ pub fn empty_batch(dir: &RelPath) -> Batch {
         files: Vec::new(),
     }
 }
-
-#[cfg(test)]
-mod tests;

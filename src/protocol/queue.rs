@@ -58,7 +58,10 @@ impl<T> Queue<T> {
             if inner.closed {
                 return None;
             }
-            inner = self.wake.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            inner = self
+                .wake
+                .wait(inner)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 

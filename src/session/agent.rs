@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::events::{Cancel, Side, Silent};
-use crate::protocol::frame::{FrameKind, HEADER, decode, decode_message, encode_message, parse_header};
+use crate::protocol::frame::{
+    FrameKind, HEADER, decode, decode_message, encode_message, parse_header,
+};
 use crate::protocol::message::Open;
 use crate::session::destination::DestinationRole;
 use crate::session::source::{SourceKind, SourceRole};
@@ -15,7 +17,11 @@ use crate::transport::{Link, accept, expand_home};
 /// Serves one session on standard input and output. Returns the exit code.
 pub fn serve_agent() -> u8 {
     let cancel = Cancel::new();
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT] {
+    for signal in [
+        signal_hook::consts::SIGTERM,
+        signal_hook::consts::SIGHUP,
+        signal_hook::consts::SIGINT,
+    ] {
         // Without the handler the signal ends the process, which is as safe, only less tidy.
         let _ = signal_hook::flag::register(signal, cancel.flag());
     }

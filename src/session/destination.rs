@@ -47,7 +47,7 @@ use compare::Comparer;
 use counts::Counts;
 use owners::Resolver;
 use pending::Pending;
-pub(super) use plan::FilePlan;
+pub(in crate::session) use plan::FilePlan;
 use plan::Plan;
 
 /// How often a file that changes while it is read is tried before it is reported as churn.
@@ -137,7 +137,10 @@ impl DestinationRole<'_> {
                 let _ = outbox.say(&FromDestination::Failed(err.to_remote()));
             }
             outbox.close();
-            let cause = failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let cause = failure
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
             // The reader knows best why a session broke: what others see is its echo.
             match (outcome, cause) {
                 (Err(Error::Connection(_)), Some(cause)) => Err(cause),
@@ -178,7 +181,9 @@ impl DestinationRole<'_> {
             true => ContentInline::No,
             false => ContentInline::Yes,
         };
-        self.say_hello(&hello, &root, &abilities, rules, empty, inline, outbox, shared)?;
+        self.say_hello(
+            &hello, &root, &abilities, rules, empty, inline, outbox, shared,
+        )?;
         let session = Session {
             role: self,
             shared,
@@ -216,10 +221,11 @@ impl DestinationRole<'_> {
                 .map_err(|err| Error::io("open", self.root.as_os_str().as_encoded_bytes(), err))?;
             return probe(&dir, self.root);
         };
-        let key = state_notes(dir).into_iter().find(|(name, _)| *name == "device");
-        let same_device = key.is_some_and(|(name, value)| {
-            state.and_then(|state| state.note(name)) == Some(value)
-        });
+        let key = state_notes(dir)
+            .into_iter()
+            .find(|(name, _)| *name == "device");
+        let same_device = key
+            .is_some_and(|(name, value)| state.and_then(|state| state.note(name)) == Some(value));
         if same_device
             && let Some(note) = state.and_then(|state| state.note("abilities"))
             && let Ok((me, abilities)) = postcard::from_bytes::<(u32, Abilities)>(&note)
@@ -234,7 +240,7 @@ impl DestinationRole<'_> {
     /// is said once.
     fn agree(&self, hello: &SourceHello, abilities: &Abilities, outbox: &Outbox) -> RecordRules {
         let mut fidelity = self.options.fidelity;
-        let mut drop_what = |flag: &mut bool, able: bool, topic: &str, what: &str| {
+        let drop_what = |flag: &mut bool, able: bool, topic: &str, what: &str| {
             if *flag && !able {
                 *flag = false;
                 self.tell(
@@ -273,7 +279,12 @@ impl DestinationRole<'_> {
             "devices",
             "device nodes",
         );
-        drop_what(&mut fidelity.perms, abilities.modes || fake, "modes", "modes");
+        drop_what(
+            &mut fidelity.perms,
+            abilities.modes || fake,
+            "modes",
+            "modes",
+        );
         let content = match self.options.compare {
             Compare::Checksum | Compare::IgnoreTimes => true,
             // Without times the quick check would have only sizes to go by.
@@ -320,7 +331,10 @@ impl DestinationRole<'_> {
         Ok(empty)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all that the first message tells")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all that the first message tells"
+    )]
     fn say_hello(
         &self,
         hello: &SourceHello,
@@ -334,7 +348,11 @@ impl DestinationRole<'_> {
     ) -> Result<()> {
         let may_give = abilities.owners || self.options.fake_super;
         let resolver = Resolver::new(&self.options.ownership, may_give)?;
-        let owners = hello.owners.iter().map(|query| resolver.resolve(query)).collect();
+        let owners = hello
+            .owners
+            .iter()
+            .map(|query| resolver.resolve(query))
+            .collect();
         shared.resolver.put(resolver);
         outbox.say(&FromDestination::Hello(DestinationHello {
             rules,
@@ -555,7 +573,10 @@ impl Session<'_> {
         if let Ok(abilities) = probe(dir, self.role.root) {
             let me = fs::Process::current().uid;
             // Plain values can always be written; without the note the next run probes again.
-            notes.push(("abilities", postcard::to_stdvec(&(me, abilities)).unwrap_or_default()));
+            notes.push((
+                "abilities",
+                postcard::to_stdvec(&(me, abilities)).unwrap_or_default(),
+            ));
         }
         if let Err(why) = state.store(update, &notes) {
             self.tell(Event::Note(format!("destination state not stored: {why}")));

@@ -39,7 +39,9 @@ pub fn export_manifest(
     let links = Links::default();
     let filter = Rules::parse(&options.selection.rules)?;
     let modes = ModeRules::parse(&options.chmod)?;
-    let state = open_state(&source.canonical, Side::Source, &|event| observer.observe(event));
+    let state = open_state(&source.canonical, Side::Source, &|event| {
+        observer.observe(event)
+    });
     let lister = Lister {
         root: &source.dir,
         rules,
@@ -73,21 +75,23 @@ pub fn export_manifest(
     };
     let written = Recorder::create(BufWriter::new(file), &header)
         .map_err(failed)
-        .and_then(|recorder| record(&lister, options, recorder, observer).and_then(|(recorder, scan)| {
-            let users = Users::new();
-            let text = |name: Vec<u8>| String::from_utf8(name).ok();
-            let file = recorder
-                .finish(
-                    |uid| users.user_name(uid).and_then(text),
-                    |gid| users.group_name(gid).and_then(text),
-                )
-                .map_err(failed)?
-                .into_inner()
-                .map_err(|err| failed(err.into_error()))?;
-            file.sync_all().map_err(failed)?;
-            std::fs::rename(&temp, out).map_err(failed)?;
-            Ok(scan)
-        }));
+        .and_then(|recorder| {
+            record(&lister, options, recorder, observer).and_then(|(recorder, scan)| {
+                let users = Users::new();
+                let text = |name: Vec<u8>| String::from_utf8(name).ok();
+                let file = recorder
+                    .finish(
+                        |uid| users.user_name(uid).and_then(text),
+                        |gid| users.group_name(gid).and_then(text),
+                    )
+                    .map_err(failed)?
+                    .into_inner()
+                    .map_err(|err| failed(err.into_error()))?;
+                file.sync_all().map_err(failed)?;
+                std::fs::rename(&temp, out).map_err(failed)?;
+                Ok(scan)
+            })
+        });
     if written.is_err() {
         // The first failure is what counts.
         let _ = std::fs::remove_file(&temp);
@@ -125,7 +129,9 @@ fn record(
         },
         observer,
     );
-    let (recorder, failure) = recorder.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (recorder, failure) = recorder
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
     if let Some(err) = failure {
         return Err(Error::io("write", b"the manifest", err));
     }

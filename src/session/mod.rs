@@ -212,17 +212,23 @@ struct Ends {
 /// How many threads read a tree. `statx` is bound by the CPU when the cache is warm and by the
 /// disk's queue when it is not: a few more than two help then, on machines that have them.
 fn scan_threads() -> usize {
-    thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
+    thread::available_parallelism()
+        .map_or(2, usize::from)
+        .clamp(2, 8)
 }
 
 /// How many threads read and send files.
 fn send_threads() -> usize {
-    thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
+    thread::available_parallelism()
+        .map_or(2, usize::from)
+        .clamp(2, 8)
 }
 
 /// How many threads write files: they wait for the filesystem's journal as much as they work.
 fn write_threads() -> usize {
-    thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
+    thread::available_parallelism()
+        .map_or(2, usize::from)
+        .clamp(2, 8)
 }
 
 /// Opens a root's state; without it the run is right too, and says so once.

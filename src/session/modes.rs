@@ -151,7 +151,9 @@ mod tests {
     use super::*;
 
     fn apply(text: &str, kind: EntryKind, mode: u16) -> u16 {
-        ModeRules::parse(&[text.to_string()]).unwrap().apply(kind, mode)
+        ModeRules::parse(&[text.to_string()])
+            .unwrap()
+            .apply(kind, mode)
     }
 
     #[test]

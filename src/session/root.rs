@@ -67,8 +67,6 @@ pub(crate) struct DestinationRoot {
     pub(crate) canonical: PathBuf,
     /// What a single source is called here.
     pub(crate) single: Option<Name>,
-    /// It was made by this run.
-    pub(crate) created: bool,
 }
 
 impl DestinationRoot {
@@ -84,8 +82,7 @@ impl DestinationRoot {
             }
             None => (path.to_path_buf(), None),
         };
-        let failed =
-            |act| move |path: &Path, err| Error::io(act, path.as_os_str().as_bytes(), err);
+        let failed = |act| move |path: &Path, err| Error::io(act, path.as_os_str().as_bytes(), err);
         let there = match std::fs::metadata(&path) {
             Ok(meta) if meta.is_dir() => true,
             Ok(_) => {
@@ -109,7 +106,6 @@ impl DestinationRoot {
         };
         Ok(DestinationRoot {
             canonical: path.canonicalize().unwrap_or(path),
-            created: dir.is_some() && !there,
             dir,
             single,
         })
@@ -122,7 +118,9 @@ fn ends_in_slash(path: &Path) -> bool {
 
 /// A path's parent directory and last name.
 fn split_last(path: &Path) -> Result<(PathBuf, Name)> {
-    let name = path.file_name().and_then(|name| Name::new(name.as_bytes()).ok());
+    let name = path
+        .file_name()
+        .and_then(|name| Name::new(name.as_bytes()).ok());
     let Some(name) = name else {
         return Err(Error::Usage(format!(
             "{} names no file; give its full name",

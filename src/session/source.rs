@@ -16,10 +16,10 @@ use crate::error::{Error, Result};
 use crate::events::{Cancel, Event, Observer, Phase, Side, Summary, Warning};
 use crate::filter::Rules;
 use crate::fs::{self, Dir, ListScratch, Users};
-use crate::manifest::links::Links;
-use crate::manifest::recorded::Recorded;
 use crate::manifest::content::{hash_of, hash_tree};
+use crate::manifest::links::Links;
 use crate::manifest::listing::{Lister, Listing, SizeLimits};
+use crate::manifest::recorded::Recorded;
 use crate::manifest::scan::{Scan, ScanOptions, scan};
 use crate::manifest::state::StateUpdate;
 use crate::options::SyncOptions;
@@ -115,7 +115,9 @@ impl Ticket {
             return Ok(());
         }
         if serving.scan.is_none() {
-            serving.outbox.say(&FromSource::Scanned(serving.streamed_totals()?))?;
+            serving
+                .outbox
+                .say(&FromSource::Scanned(serving.streamed_totals()?))?;
         }
         serving.outbox.say(&FromSource::Streamed(self.top.clone()))
     }
@@ -192,7 +194,10 @@ impl SourceRole<'_> {
             }),
             SourceKind::Manifest => None,
         };
-        let single = root.single.clone().filter(|_| self.kind == SourceKind::Tree);
+        let single = root
+            .single
+            .clone()
+            .filter(|_| self.kind == SourceKind::Tree);
         let known_owners = owners::remembered(state.as_ref());
         outbox.say(&FromSource::Hello(SourceHello {
             single: single.clone(),
@@ -218,7 +223,13 @@ impl SourceRole<'_> {
         if let Some(recorded) = &mut recorded {
             recorded
                 .adapt(&hello.rules, &filter, &table)
-                .map_err(|err| Error::io("use manifest", self.root.as_os_str().as_encoded_bytes(), err))?;
+                .map_err(|err| {
+                    Error::io(
+                        "use manifest",
+                        self.root.as_os_str().as_encoded_bytes(),
+                        err,
+                    )
+                })?;
         }
         let links = Links::default();
         let modes = ModeRules::parse(&self.options.chmod)?;
@@ -242,7 +253,15 @@ impl SourceRole<'_> {
             rehash: self.options.rehash,
             cancel: self.cancel,
         };
-        let update = self.answer(&root, lister, recorded.as_ref(), &links, outbox, shared, &hello)?;
+        let update = self.answer(
+            &root,
+            lister,
+            recorded.as_ref(),
+            &links,
+            outbox,
+            shared,
+            &hello,
+        )?;
         self.warn_of_owners(&table, outbox);
         let summary = shared.done.take().ok_or_else(closed)?;
         if self.mode == Mode::Sync
@@ -252,7 +271,10 @@ impl SourceRole<'_> {
             let mut notes = state_notes(&root.dir);
             notes.push(("owners", owners::to_note(&table)));
             if let Err(why) = state.store(update, &notes) {
-                self.tell(outbox, Event::Note(format!("source state not stored: {why}")));
+                self.tell(
+                    outbox,
+                    Event::Note(format!("source state not stored: {why}")),
+                );
             }
         }
         outbox.say(&FromSource::Bye)?;
@@ -425,7 +447,9 @@ impl Serving<'_> {
 
     /// Answers a request for the hash of a file or a whole directory.
     fn hash(&self, path: RelPath) -> Result<()> {
-        let is_dir = self.scan.is_some_and(|scan| scan.tree.find(&path).is_some());
+        let is_dir = self
+            .scan
+            .is_some_and(|scan| scan.tree.find(&path).is_some());
         let hash = match (self.recorded, is_dir) {
             (Some(_), _) => None,
             (None, true) => hash_tree(&self.lister, &path)?,
@@ -437,7 +461,9 @@ impl Serving<'_> {
     fn count_streamed(&self, entries: u64, bytes: u64, problems: u64) {
         self.streamed.entries.fetch_add(entries, Ordering::Relaxed);
         self.streamed.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.streamed.problems.fetch_add(problems, Ordering::Relaxed);
+        self.streamed
+            .problems
+            .fetch_add(problems, Ordering::Relaxed);
     }
 
     /// What a streamed source amounts to; its digests were never needed.
@@ -446,7 +472,8 @@ impl Serving<'_> {
             Some(recorded) => recorded.header.root.clone(),
             None => {
                 let row = self.lister.root_entry();
-                row.map_err(|err| Error::io("read", b"the root directory", err))?.entry
+                row.map_err(|err| Error::io("read", b"the root directory", err))?
+                    .entry
             }
         };
         Ok(Scanned {

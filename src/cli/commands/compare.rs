@@ -114,7 +114,7 @@ impl Ends {
             source,
             destination,
             options,
-            remote: self.remote.remote(),
+            remote: self.remote.remote()?,
             mode,
         };
         observed(mode, view, |observer, cancel| {

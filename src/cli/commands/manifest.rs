@@ -60,7 +60,7 @@ impl ManifestCommand {
             direction: Direction::Received,
         };
         observed(Mode::Sync, view, |observer, cancel| {
-            session::export_manifest(&self.dir, &options, &file, observer, cancel)
+            session::export_manifest(&self.dir, &options, &file, observer.as_ref(), cancel)
         })
     }
 

@@ -1,5 +1,6 @@
 //! The commands, each a set of flag groups and what is done with them.
 
+mod agent;
 mod compare;
 mod docs;
 mod explain;
@@ -13,6 +14,7 @@ use crate::error::Error;
 use crate::transport::Location;
 use crate::ui::itemize::Direction;
 
+pub(super) use agent::AgentCommand;
 pub(super) use compare::{DiffCommand, VerifyCommand};
 pub(super) use docs::{CompletionsCommand, ManCommand};
 pub(super) use explain::ExplainCommand;

@@ -84,7 +84,7 @@ impl SyncCommand {
             source,
             destination,
             options: self.options()?,
-            remote: self.remote.remote(),
+            remote: self.remote.remote()?,
             mode: Mode::Sync,
         };
         observed(job.mode, view, |observer, cancel| {

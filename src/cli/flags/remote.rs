@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::error::Error;
 use crate::transport::RemoteOptions;
 
 use super::size::parse_duration;
@@ -65,16 +66,20 @@ pub(crate) struct RemoteFlags {
 
 impl RemoteFlags {
     /// The options for the transport.
-    pub(crate) fn remote(&self) -> RemoteOptions {
-        RemoteOptions {
+    pub(crate) fn remote(&self) -> Result<RemoteOptions, Error> {
+        let mut options = RemoteOptions {
             shell: self.rsh.clone(),
             agent_path: self.agent_path.clone().map(OsString::into_vec),
             sudo: self.sudo,
             persist: self.persist,
-            ssh_options: self.ssh_option.clone(),
             agent_binary: PathBuf::from(THIS_PROGRAM),
             connect_timeout: self.connect_timeout,
+            ..RemoteOptions::default()
+        };
+        for words in &self.ssh_option {
+            options.push_ssh_option(words)?;
         }
+        Ok(options)
     }
 }
 
@@ -84,7 +89,7 @@ mod tests {
     use super::*;
 
     fn remote(args: &[&str]) -> RemoteOptions {
-        parse::<RemoteFlags>(args).unwrap().remote()
+        parse::<RemoteFlags>(args).unwrap().remote().unwrap()
     }
 
     #[test]
@@ -94,7 +99,7 @@ mod tests {
         assert_eq!(remote.agent_path, None);
         assert!(!remote.sudo);
         assert_eq!(remote.persist, None);
-        assert!(remote.ssh_options.is_empty());
+        assert!(remote.ssh_args.is_empty());
         assert_eq!(remote.connect_timeout, Duration::from_secs(30));
         assert!(remote.agent_binary.is_absolute());
     }
@@ -113,7 +118,7 @@ mod tests {
         assert_eq!(far.agent_path, Some(b"/opt/cutover".to_vec()));
         assert!(far.sudo);
         assert_eq!(far.persist, Some(Duration::from_secs(600)));
-        assert_eq!(far.ssh_options, ["-p2222", "-oPort=2222"]);
+        assert_eq!(far.ssh_args, ["-p2222", "-oPort=2222"]);
         assert_eq!(far.connect_timeout, Duration::from_secs(5));
         let shell = remote(&["-e", "docker exec -i"]).shell;
         assert_eq!(shell.as_deref(), Some("docker exec -i"));

@@ -60,12 +60,7 @@ impl Session<'_> {
 
     /// Whether, and how, entries that only the destination has are deleted. Refuses the run where
     /// nobody can have meant it.
-    fn may_delete(
-        &self,
-        plan: &Plan,
-        ours: &Scan,
-        theirs: &Scanned,
-    ) -> Result<Option<Delete>> {
+    fn may_delete(&self, plan: &Plan, ours: &Scan, theirs: &Scanned) -> Result<Option<Delete>> {
         let Some(delete) = self.options().delete else {
             return Ok(None);
         };
@@ -138,7 +133,12 @@ impl Session<'_> {
             return self.failed(&plan.path, failure);
         }
         add(&self.counts.created, 1);
-        self.item(&plan.path, plan.entry.meta.kind, Action::Create, plan.changes);
+        self.item(
+            &plan.path,
+            plan.entry.meta.kind,
+            Action::Create,
+            plan.changes,
+        );
         Ok(())
     }
 
@@ -172,7 +172,12 @@ impl Session<'_> {
             if self.dry_run() {
                 add(&self.counts.copied_locally, 1);
                 let from = copy.from.clone();
-                self.item(&copy.to, EntryKind::File, Action::CopyLocal { from }, all_new());
+                self.item(
+                    &copy.to,
+                    EntryKind::File,
+                    Action::CopyLocal { from },
+                    all_new(),
+                );
             } else {
                 self.pending.add(1);
                 self.shared.tasks.push(Task::CopyOwn(copy));
@@ -185,7 +190,12 @@ impl Session<'_> {
         if self.dry_run() {
             for item in items {
                 add(&self.counts.attributes_set, 1);
-                self.item(&item.path, item.new.meta.kind, Action::Attributes, item.changes);
+                self.item(
+                    &item.path,
+                    item.new.meta.kind,
+                    Action::Attributes,
+                    item.changes,
+                );
             }
             return Ok(());
         }
@@ -234,9 +244,8 @@ impl Session<'_> {
 
     /// Links the other names of files that came in streams.
     pub(super) fn link_followers(&self) -> Result<()> {
-        let leaders = std::mem::take(
-            &mut *self.leaders.lock().unwrap_or_else(PoisonError::into_inner),
-        );
+        let leaders =
+            std::mem::take(&mut *self.leaders.lock().unwrap_or_else(PoisonError::into_inner));
         for (path, link) in leaders.followers {
             match leaders.led.get(&link) {
                 Some(leader) => self.link_name(&path, leader)?,

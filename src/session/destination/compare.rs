@@ -68,7 +68,11 @@ impl<'a> Comparer<'a> {
 
     /// Compares everything.
     pub(super) fn compare(mut self) -> Result<Plan> {
-        self.ask(RelPath::root(), self.scan.tree.node(NodeId::ROOT).shallow, None);
+        self.ask(
+            RelPath::root(),
+            self.scan.tree.node(NodeId::ROOT).shallow,
+            None,
+        );
         self.run()?;
         Ok(self.plan)
     }
@@ -205,7 +209,9 @@ impl<'a> Comparer<'a> {
         let ours = bucket_digests(&entries, bits, &self.lister.rules);
         let wanted: Vec<u32> = (0..)
             .zip(ours.iter().zip(theirs))
-            .filter(|(_, (ours, theirs))| crate::session::source::listings::cut_digest(ours) != **theirs)
+            .filter(|(_, (ours, theirs))| {
+                crate::session::source::listings::cut_digest(ours) != **theirs
+            })
             .map(|(index, _)| index)
             .collect();
         if wanted.is_empty() {

@@ -126,7 +126,10 @@ impl Counts {
     pub(super) fn remember_lane(&self, lane: &Arc<Lane>) {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         lanes.retain(|lane| lane.strong_count() > 0);
-        if !lanes.iter().any(|known| known.as_ptr() == Arc::as_ptr(lane)) {
+        if !lanes
+            .iter()
+            .any(|known| known.as_ptr() == Arc::as_ptr(lane))
+        {
             lanes.push(Arc::downgrade(lane));
         }
     }

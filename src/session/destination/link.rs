@@ -125,7 +125,15 @@ impl Ear<'_> {
                 dir,
                 entry,
                 delta,
-            } => self.begin(id, Part::Begin { dir, entry, delta, cost })?,
+            } => self.begin(
+                id,
+                Part::Begin {
+                    dir,
+                    entry,
+                    delta,
+                    cost,
+                },
+            )?,
             FromSource::Copies { id, ops } => self.append(id, Part::Copies { ops, cost })?,
             FromSource::End { id, outcome } => {
                 self.append(id, Part::End { outcome, cost })?;
@@ -152,7 +160,10 @@ impl Ear<'_> {
         let Some(resolver) = &self.resolver else {
             return Err(Error::Interrupted);
         };
-        let replies = queries.iter().map(|query| resolver.resolve(query)).collect();
+        let replies = queries
+            .iter()
+            .map(|query| resolver.resolve(query))
+            .collect();
         self.outbox.say(&FromDestination::Owners(replies))
     }
 
@@ -168,7 +179,9 @@ impl Ear<'_> {
     /// in order.
     fn append(&mut self, id: u64, part: Part) -> Result<()> {
         let Some(lane) = self.lanes.get(&id) else {
-            return Err(Error::protocol(format!("a part of file {id}, which never began")));
+            return Err(Error::protocol(format!(
+                "a part of file {id}, which never began"
+            )));
         };
         if lane.push(part) {
             self.shared.tasks.push(Task::Lane(Arc::clone(lane)));

@@ -120,7 +120,9 @@ impl Finder<'_> {
         let nodes = self.digests.get(&tree.deep)?;
         let goes = |id: &&NodeId| {
             let path = self.ours.tree.path(**id);
-            plan.extraneous.iter().any(|extra| path.starts_with(&extra.path))
+            plan.extraneous
+                .iter()
+                .any(|extra| path.starts_with(&extra.path))
         };
         nodes.iter().find(goes).or_else(|| nodes.first()).copied()
     }
@@ -154,10 +156,12 @@ impl Finder<'_> {
 
     /// Whether an entry of ours is to go and may be renamed away instead.
     fn may_take(&self, plan: &Plan, from: &RelPath) -> bool {
-        let overlaps =
-            |taken: &RelPath| taken.starts_with(from) || from.starts_with(taken);
+        let overlaps = |taken: &RelPath| taken.starts_with(from) || from.starts_with(taken);
         self.session.options().delete.is_some()
-            && plan.extraneous.iter().any(|extra| from.starts_with(&extra.path))
+            && plan
+                .extraneous
+                .iter()
+                .any(|extra| from.starts_with(&extra.path))
             && !self.taken.iter().any(overlaps)
     }
 
@@ -248,7 +252,9 @@ impl Finder<'_> {
         theirs: Option<Digest>,
     ) {
         let same = |path: &&RelPath| theirs.is_some() && hash_of(self.lister, path) == theirs;
-        let free = candidates.iter().find(|path| self.may_take(plan, path) && same(path));
+        let free = candidates
+            .iter()
+            .find(|path| self.may_take(plan, path) && same(path));
         let from = match free {
             Some(free) => free.clone(),
             None => match candidates.iter().find(same) {
@@ -288,7 +294,9 @@ impl Finder<'_> {
             match extra.kind {
                 EntryKind::File => {
                     let mtime = extra.mtime.cut(self.lister.rules.granularity_ns);
-                    pool.entry((extra.size, mtime)).or_default().push(extra.path.clone());
+                    pool.entry((extra.size, mtime))
+                        .or_default()
+                        .push(extra.path.clone());
                 }
                 EntryKind::Dir => stack.push(extra.path.clone()),
                 _ => {}
@@ -317,8 +325,13 @@ impl Finder<'_> {
         let taken: HashSet<&RelPath> = self.taken.iter().collect();
         plan.extraneous.retain(|extra| !taken.contains(&extra.path));
         for extra in &mut plan.extraneous {
-            let within = plan.moves.iter().filter(|moved| moved.from.starts_with(&extra.path));
-            extra.entries = extra.entries.saturating_sub(within.map(|moved| moved.entries).sum());
+            let within = plan
+                .moves
+                .iter()
+                .filter(|moved| moved.from.starts_with(&extra.path));
+            extra.entries = extra
+                .entries
+                .saturating_sub(within.map(|moved| moved.entries).sum());
         }
     }
 }

@@ -118,13 +118,9 @@ fn parse_all(
             let (from, to) = text.split_once(':').ok_or_else(|| {
                 Error::Usage(format!("{option}: '{text}' has no colon; write FROM:TO"))
             })?;
-            let to = to
-                .parse()
-                .ok()
-                .or_else(|| look_up(to))
-                .ok_or_else(|| {
-                    Error::Usage(format!("{option}: '{to}' is not known at the destination"))
-                })?;
+            let to = to.parse().ok().or_else(|| look_up(to)).ok_or_else(|| {
+                Error::Usage(format!("{option}: '{to}' is not known at the destination"))
+            })?;
             Ok(MapRule {
                 from: parse_from(from),
                 to,
@@ -191,9 +187,15 @@ mod tests {
     fn a_name_is_looked_up_and_an_unknown_one_keeps_its_number() {
         let plain = resolver(&[], false);
         assert_eq!(plain.resolve(&user(4711, Some("root"))).id, 0);
-        assert_eq!(plain.resolve(&user(4711, Some("no-such-user-here"))).id, 4711);
+        assert_eq!(
+            plain.resolve(&user(4711, Some("no-such-user-here"))).id,
+            4711
+        );
         assert_eq!(plain.resolve(&user(4711, None)).id, 4711);
-        assert_eq!(resolver(&[], true).resolve(&user(4711, Some("root"))).id, 4711);
+        assert_eq!(
+            resolver(&[], true).resolve(&user(4711, Some("root"))).id,
+            4711
+        );
     }
 
     #[test]

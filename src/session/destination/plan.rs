@@ -53,12 +53,12 @@ pub(super) struct Differing {
 
 /// An entry that is to be made or replaced.
 #[derive(Debug, Clone)]
-pub(super) struct FilePlan {
-    pub(super) path: RelPath,
-    pub(super) entry: Entry,
+pub(in crate::session) struct FilePlan {
+    pub(in crate::session) path: RelPath,
+    pub(in crate::session) entry: Entry,
     /// The size of the old file, where there is one to build on.
-    pub(super) basis_len: Option<u64>,
-    pub(super) changes: Changes,
+    pub(in crate::session) basis_len: Option<u64>,
+    pub(in crate::session) changes: Changes,
 }
 
 /// A directory that the destination does not have.

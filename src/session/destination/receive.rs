@@ -17,7 +17,7 @@ use crate::events::{Action, Problem, Side};
 use crate::fs;
 use crate::manifest::record::Entry;
 use crate::path::RelPath;
-use crate::protocol::frame::{Frame, decode_batch, decode_data};
+use crate::protocol::frame::{Frame, MAX_BODY, decode_batch, decode_data};
 use crate::protocol::message::{CopyRange, Fault, FromDestination, Outcome, StreamedDir, Want};
 use crate::session::destination::Session;
 use crate::session::destination::pending::Arrival;
@@ -149,12 +149,16 @@ impl Session<'_> {
                 Task::Ask(path) => self.ask(path)?,
                 Task::CopyLocal(files) => {
                     let count = files.len();
-                    files.into_iter().try_for_each(|file| self.copy_local(file))?;
+                    files
+                        .into_iter()
+                        .try_for_each(|file| self.copy_local(file))?;
                     self.pending.settle(count);
                 }
                 Task::Attributes(items) => {
                     let count = items.len();
-                    items.iter().try_for_each(|item| self.set_attributes(item))?;
+                    items
+                        .iter()
+                        .try_for_each(|item| self.set_attributes(item))?;
                     self.pending.settle(count);
                 }
                 Task::CopyOwn(relocation) => {
@@ -338,7 +342,7 @@ impl Session<'_> {
     fn answer_sums(&self, file: &LaneFile, id: u64, spec: SignatureSpec) -> Result<()> {
         let signature = match file {
             LaneFile::Open { path, .. } => self.pending.basis(path).and_then(|basis| {
-                (basis.len == spec.basis_len())
+                (basis.len == spec.basis_len() && spec.wire_bytes() <= MAX_BODY as u64 / 2)
                     .then(|| Signature::of_basis(&basis.file, spec, super::delta_threads()).ok())?
             }),
             LaneFile::NotBegun | LaneFile::Failed { .. } => None,
@@ -474,7 +478,12 @@ impl Session<'_> {
                 self.counts.copied_locally.fetch_add(1, Ordering::Relaxed);
                 let from = relocation.from.clone();
                 let action = Action::CopyLocal { from };
-                self.item(&relocation.to, EntryKind::File, action, super::plan::all_new());
+                self.item(
+                    &relocation.to,
+                    EntryKind::File,
+                    action,
+                    super::plan::all_new(),
+                );
                 Ok(())
             }
             Err(failure) => self.failed(&relocation.to, failure),

@@ -10,8 +10,8 @@ use crate::protocol::conn::{Inbox, Outbox};
 use crate::protocol::frame::{FrameKind, decode_message};
 use crate::protocol::message::{DestinationHello, FromDestination, OwnerReply};
 use crate::protocol::queue::{Queue, Slot};
-use crate::transport::LinkReader;
 use crate::session::source::{Job, SourceRole, StreamJob, Ticket};
+use crate::transport::LinkReader;
 
 /// Requests that wait to be served are bounded like this, in number. The destination keeps to
 /// far less; more means that it is hostile or broken.

@@ -11,9 +11,7 @@ use crate::error::Result;
 use crate::events::{Event, Problem, Side};
 use crate::fs::ListScratch;
 use crate::manifest::listing::{Listing, Row};
-use crate::manifest::record::{
-    Entry, MAX_BUCKET_BITS, bucket_bits, bucket_digests, bucket_of,
-};
+use crate::manifest::record::{Entry, MAX_BUCKET_BITS, bucket_bits, bucket_digests, bucket_of};
 use crate::manifest::tree::{NodeId, Tree};
 use crate::path::{Name, RelPath};
 use crate::protocol::frame::encode_message;

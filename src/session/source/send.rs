@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::fs::{self, Dir, Stat};
 use crate::manifest::listing::Row;
 use crate::path::RelPath;
-use crate::protocol::frame::{DATA_BYTES, encode_batch, encode_data, empty_batch};
+use crate::protocol::frame::{DATA_BYTES, empty_batch, encode_batch, encode_data};
 use crate::protocol::message::{
     Basis, BasisSums, Batch, CopyRange, Fault, FromSource, Outcome, Want,
 };
@@ -118,7 +118,11 @@ impl<'a> Sender<'a> {
     /// Refuses directories that filters hide: a hostile destination may name any path.
     fn admitted(&self, dir: &RelPath) -> io::Result<()> {
         let serving = self.serving;
-        if dir.is_root() || serving.scan.is_none_or(|scan| scan.tree.find(dir).is_some()) {
+        if dir.is_root()
+            || serving
+                .scan
+                .is_none_or(|scan| scan.tree.find(dir).is_some())
+        {
             return Ok(());
         }
         Err(io::ErrorKind::NotFound.into())
@@ -234,14 +238,19 @@ impl<'a> Sender<'a> {
         let dir = self.batch.dir.clone();
         let batch = std::mem::replace(&mut self.batch, empty_batch(&dir));
         let frame = encode_batch(&batch, &self.contents)?;
-        self.serving.throttle.spend(self.contents.len(), self.serving.role.cancel)?;
+        self.serving
+            .throttle
+            .spend(self.contents.len(), self.serving.role.cancel)?;
         self.contents.clear();
         self.serving.outbox.send_paid(frame)
     }
 
     fn send_large(&mut self, dir: &RelPath, row: Row, basis: Option<Basis>) -> Result<Sent<()>> {
         let path = dir.join(&row.entry.name);
-        let file = match self.dir(dir).and_then(|open| open.open_file(&row.entry.name)) {
+        let file = match self
+            .dir(dir)
+            .and_then(|open| open.open_file(&row.entry.name))
+        {
             Ok(file) => file,
             Err(err) => return Ok(Err(self.fault(&path, &err))),
         };
@@ -267,7 +276,9 @@ impl<'a> Sender<'a> {
             Err(err) if err.kind() == io::ErrorKind::ResourceBusy => Outcome::Fault(Fault::Changed),
             Err(err) => Outcome::Fault(self.fault(&path, &err)),
         };
-        self.serving.outbox.say_paid(&FromSource::End { id, outcome })?;
+        self.serving
+            .outbox
+            .say_paid(&FromSource::End { id, outcome })?;
         Ok(Ok(()))
     }
 }
@@ -296,15 +307,19 @@ impl Large<'_> {
                 Err(err) => Err(err),
             },
         };
-        Ok(sent.and_then(|hash| match is_unchanged(&self.file, &self.stat)? {
-            true => Ok(hash),
-            false => Err(io::ErrorKind::ResourceBusy.into()),
-        }))
+        Ok(
+            sent.and_then(|hash| match is_unchanged(&self.file, &self.stat)? {
+                true => Ok(hash),
+                false => Err(io::ErrorKind::ResourceBusy.into()),
+            }),
+        )
     }
 
     fn data_ranges(&self) -> io::Result<Vec<Range<u64>>> {
         let len = self.stat.meta.size;
-        let whole = std::iter::once(0..len).filter(|all| !all.is_empty()).collect();
+        let whole = std::iter::once(0..len)
+            .filter(|all| !all.is_empty())
+            .collect();
         let sparse = self.serving.lister.rules.fidelity.sparse;
         if !sparse || self.stat.blocks.saturating_mul(512) >= len {
             return Ok(whole);
@@ -343,7 +358,9 @@ impl Large<'_> {
             }
             let bytes = &self.buffer[..want];
             each(bytes);
-            self.serving.throttle.spend(want, self.serving.role.cancel)?;
+            self.serving
+                .throttle
+                .spend(want, self.serving.role.cancel)?;
             self.serving
                 .outbox
                 .send_paid(encode_data(self.id, at, bytes))?;
