@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::apply::{Applier, Place};
 use crate::error::{Error, Result};
@@ -17,14 +19,46 @@ pub const TRASH_NAME: &str = ".cutover-trash";
 /// Where replaced and deleted entries go.
 #[derive(Debug, Default)]
 pub struct Aside {
-    /// This run's folder in the trash, on the destination's filesystem.
-    pub trash: Option<Dir>,
+    /// The trash, on the destination's filesystem.
+    pub trash: Option<TrashDir>,
     /// What is appended to the names of backups.
     pub backup_suffix: Option<Vec<u8>>,
 }
 
+/// The trash, in which a run makes a folder of its own once it has something to put there.
+#[derive(Debug)]
+pub struct TrashDir {
+    base: Dir,
+    run: OnceLock<Dir>,
+    /// Two threads must not make two folders.
+    making: Mutex<()>,
+}
+
+impl TrashDir {
+    /// This run's folder, named by the time.
+    fn run(&self) -> io::Result<&Dir> {
+        let _one_at_a_time = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(run) = self.run.get() {
+            return Ok(run);
+        }
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        // Runs exclude each other by the root's lock, but two may start within a second.
+        let name = format!(
+            "{}.{:03}",
+            since_epoch.as_secs(),
+            since_epoch.subsec_millis()
+        );
+        let name = Name::new(name.as_bytes()).map_err(io::Error::other)?;
+        self.base.make_dir(&name, 0o700)?;
+        let dir = self.base.open_child(&name)?;
+        Ok(self.run.get_or_init(|| dir))
+    }
+}
+
 impl Aside {
-    /// Makes this run's folder in the trash, where there shall be one.
+    /// Opens the trash, where there shall be one.
     pub fn open(root: &Dir, keep: &Keep) -> Result<Aside> {
         let trash = match &keep.trash {
             None => None,
@@ -57,7 +91,7 @@ impl Applier {
         };
         let kept = match &self.options.aside.trash {
             Some(trash) => {
-                let dir = trash_dir(trash, path)?;
+                let dir = trash_dir(trash.run()?, path)?;
                 keep(&dir, name)
             }
             None => keep(&place.dir, &self.backup_name(name)?),
@@ -76,7 +110,7 @@ impl Applier {
         name: &Name,
     ) -> io::Result<bool> {
         if let Some(trash) = &self.options.aside.trash {
-            let dir = trash_dir(trash, path)?;
+            let dir = trash_dir(trash.run()?, path)?;
             place.dir.rename(name, &dir, name)?;
             return Ok(true);
         }
@@ -101,8 +135,8 @@ impl Applier {
     }
 }
 
-/// Opens the trash and makes a folder for this run in it, named by the time.
-fn open_trash(root: &Dir, place: &Trash) -> Result<Dir> {
+/// Opens the trash, and makes it where it is not there yet.
+fn open_trash(root: &Dir, place: &Trash) -> Result<TrashDir> {
     let shown = match place {
         Trash::InRoot => TRASH_NAME.as_bytes().to_vec(),
         Trash::At(path) => path.clone(),
@@ -128,18 +162,11 @@ fn open_trash(root: &Dir, place: &Trash) -> Result<Dir> {
             crate::path::escape(&shown)
         )));
     }
-    let since_epoch = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    // Runs exclude each other by the root's lock, but two may start within a second.
-    let name = format!(
-        "{}.{:03}",
-        since_epoch.as_secs(),
-        since_epoch.subsec_millis()
-    );
-    let name = Name::new(name.as_bytes())?;
-    base.make_dir(&name, 0o700).map_err(failed)?;
-    base.open_child(&name).map_err(failed)
+    Ok(TrashDir {
+        base,
+        run: OnceLock::new(),
+        making: Mutex::default(),
+    })
 }
 
 /// The folder in the trash that mirrors the entry's own.

@@ -14,7 +14,7 @@ mod file;
 mod finish;
 mod remove;
 
-pub use aside::{Aside, TRASH_NAME};
+pub use aside::{Aside, TRASH_NAME, TrashDir};
 pub use dress::Refusals;
 pub use failure::{During, Failure};
 pub use file::{Existing, Incoming, Keep, Landed};
@@ -297,15 +297,32 @@ impl Applier {
             .map(|()| true)
     }
 
-    /// Renames an entry; what is at `to` must not be there.
+    /// Renames an entry. What is no directory at `to` is replaced; a directory there is a failure.
     pub fn rename(&self, from: &RelPath, to: &RelPath) -> Result<(), Failure> {
         let (from_place, from_name) = self.parent(from)?;
         let (to_place, to_name) = self.parent(to)?;
         self.forget(from);
-        from_place
+        let renamed = from_place
             .dir
-            .rename_noreplace(&from_name, &to_place.dir, &to_name)
-            .during("rename")
+            .rename_noreplace(&from_name, &to_place.dir, &to_name);
+        match renamed {
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
+                let standing = to_place.dir.stat(&to_name).during("stat")?;
+                if standing.meta.kind == EntryKind::Dir {
+                    return Err(Failure::new("rename", err));
+                }
+                self.set_aside(&to_place, to, &to_name)
+                    .during("set aside")?;
+                if from_place.dir.stat(&from_name).during("stat")?.meta.kind == EntryKind::Dir {
+                    to_place.dir.unlink(&to_name).during("replace")?;
+                }
+                from_place
+                    .dir
+                    .rename(&from_name, &to_place.dir, &to_name)
+                    .during("rename")
+            }
+            renamed => renamed.during("rename"),
+        }
     }
 
     fn unlink_if_there(&self, place: &Place, name: &Name) -> io::Result<()> {

@@ -19,10 +19,9 @@ use crate::path::{Name, RelPath};
 /// Called from all scanning threads; may block while the other end is asked. An error ends the
 /// scan.
 pub trait OwnerMap: Sync {
-    /// The destination's number for a user.
-    fn user(&self, uid: u32) -> io::Result<u32>;
-    /// The destination's number for a group.
-    fn group(&self, gid: u32) -> io::Result<u32>;
+    /// The destination's numbers for an entry's user and group. Asked once for each entry that is
+    /// listed.
+    fn owner(&self, uid: u32, gid: u32) -> io::Result<(u32, u32)>;
 }
 
 /// The map of a side whose numbers count as they are.
@@ -30,12 +29,8 @@ pub trait OwnerMap: Sync {
 pub struct KeepOwners;
 
 impl OwnerMap for KeepOwners {
-    fn user(&self, uid: u32) -> io::Result<u32> {
-        Ok(uid)
-    }
-
-    fn group(&self, gid: u32) -> io::Result<u32> {
-        Ok(gid)
+    fn owner(&self, uid: u32, gid: u32) -> io::Result<(u32, u32)> {
+        Ok((uid, gid))
     }
 }
 
@@ -261,8 +256,7 @@ impl Lister<'_> {
     /// An entry as far as `statx` tells it.
     fn plain_entry(&self, name: Name, stat: &Stat) -> io::Result<Entry> {
         let mut meta = stat.meta;
-        meta.uid = self.owners.user(meta.uid)?;
-        meta.gid = self.owners.group(meta.gid)?;
+        (meta.uid, meta.gid) = self.owners.owner(meta.uid, meta.gid)?;
         meta.mode = (self.modes)(meta.kind, meta.mode);
         let shared =
             self.rules.fidelity.hard_links && stat.nlink > 1 && meta.kind != EntryKind::Dir;

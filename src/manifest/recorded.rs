@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::entry::{EntryKind, Metadata, Timestamp};
 use crate::error::{Error, Result};
 use crate::events::Side;
@@ -53,6 +54,8 @@ enum Record {
         users: Vec<(u32, String)>,
         groups: Vec<(u32, String)>,
         dirs: u64,
+        /// BLAKE3 of all records before this one: a damaged file proves nothing.
+        hash: Digest,
     },
 }
 
@@ -62,6 +65,7 @@ pub struct Recorder<W: Write> {
     users: HashSet<u32>,
     groups: HashSet<u32>,
     dirs: u64,
+    hasher: blake3::Hasher,
 }
 
 impl<W: Write> Recorder<W> {
@@ -73,6 +77,7 @@ impl<W: Write> Recorder<W> {
             users: HashSet::new(),
             groups: HashSet::new(),
             dirs: 0,
+            hasher: blake3::Hasher::new(),
         };
         recorder.note_owner(&header.root.meta);
         recorder.write(header)?;
@@ -111,6 +116,7 @@ impl<W: Write> Recorder<W> {
             users: named(&self.users, &user_name),
             groups: named(&self.groups, &group_name),
             dirs: self.dirs,
+            hash: self.hasher.finalize().into(),
         };
         self.write(&end)?;
         self.out.finish()
@@ -118,6 +124,7 @@ impl<W: Write> Recorder<W> {
 
     fn write(&mut self, record: &impl Serialize) -> io::Result<()> {
         let bytes = postcard::to_stdvec(record).map_err(io::Error::other)?;
+        self.hasher.update(&bytes);
         self.out.write_all(&(bytes.len() as u32).to_le_bytes())?;
         self.out.write_all(&bytes)
     }
@@ -165,14 +172,16 @@ impl Recorded {
             )));
         }
         let mut input = zstd::stream::Decoder::with_buffer(file).map_err(failed)?;
-        let header: Header = read_record(&mut input).map_err(failed)?;
+        let mut hasher = blake3::Hasher::new();
+        let header: Header = read_record(&mut input, &mut hasher).map_err(failed)?;
         let mut recorded = Recorded {
             header,
             names: OwnerNames::default(),
             dirs: BTreeMap::new(),
         };
         loop {
-            match read_record(&mut input).map_err(failed)? {
+            let before: Digest = hasher.finalize().into();
+            match read_record(&mut input, &mut hasher).map_err(failed)? {
                 Record::Dir { path, mut entries } => {
                     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
                     recorded.dirs.insert(path, entries);
@@ -181,9 +190,13 @@ impl Recorded {
                     users,
                     groups,
                     dirs,
+                    hash,
                 } => {
-                    if dirs != recorded.dirs.len() as u64 {
-                        return Err(failed(io::ErrorKind::InvalidData.into()));
+                    if dirs != recorded.dirs.len() as u64 || hash != before {
+                        return Err(failed(io::Error::new(
+                            io::ErrorKind::InvalidData,
+                            "it is damaged: its records do not have the hash at its end",
+                        )));
                     }
                     recorded.names = OwnerNames {
                         users: users.into_iter().collect(),
@@ -295,8 +308,8 @@ impl Recorded {
 }
 
 fn adapt_entry(entry: &mut Entry, rules: &RecordRules, owners: &dyn OwnerMap) -> io::Result<()> {
-    entry.meta.uid = owners.user(entry.meta.uid)?;
-    entry.meta.gid = owners.group(entry.meta.gid)?;
+    let (uid, gid) = owners.owner(entry.meta.uid, entry.meta.gid)?;
+    (entry.meta.uid, entry.meta.gid) = (uid, gid);
     let fidelity = rules.fidelity;
     entry.xattrs.retain(|xattr| match xattr.is_acl() {
         true => fidelity.acls,
@@ -331,7 +344,10 @@ fn fabricate(entry: &Entry) -> Stat {
     }
 }
 
-fn read_record<T: for<'de> Deserialize<'de>>(input: &mut impl Read) -> io::Result<T> {
+fn read_record<T: for<'de> Deserialize<'de>>(
+    input: &mut impl Read,
+    hasher: &mut blake3::Hasher,
+) -> io::Result<T> {
     let mut len = [0; 4];
     input.read_exact(&mut len)?;
     let len = u32::from_le_bytes(len) as usize;
@@ -341,5 +357,6 @@ fn read_record<T: for<'de> Deserialize<'de>>(input: &mut impl Read) -> io::Resul
     let mut bytes = Vec::new();
     // Grows as bytes come: a wrong length costs no memory.
     input.take(len as u64).read_to_end(&mut bytes)?;
+    hasher.update(&bytes);
     postcard::from_bytes(&bytes).map_err(|err| io::Error::new(io::ErrorKind::InvalidData, err))
 }

@@ -100,7 +100,7 @@ pub(super) struct Session<'a> {
     applier: Option<Applier>,
     rules: RecordRules,
     content_inline: ContentInline,
-    pending: Pending,
+    pending: &'a Pending,
     counts: Counts,
     throttle: Throttle,
     leaders: Mutex<Leaders>,
@@ -132,20 +132,21 @@ impl DestinationRole<'_> {
             scope.spawn(|| run_writer(&outbox, writer, compress, self.cancel));
             scope.spawn(|| link::read(self, reader, &shared, &outbox, &failure));
             let outcome = self.serve(&outbox, &shared, &failure);
+            let cause = failure
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            // The thread that failed knows best why: what the leading one sees is its echo.
+            let outcome = match (outcome, cause) {
+                (Err(Error::Connection(_)), Some(cause)) => Err(cause),
+                (outcome, _) => outcome,
+            };
             if let Err(err) = &outcome {
                 // The other end learns why; if it is gone, there is nobody to tell.
                 let _ = outbox.say(&FromDestination::Failed(err.to_remote()));
             }
             outbox.close();
-            let cause = failure
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
-            // The reader knows best why a session broke: what others see is its echo.
-            match (outcome, cause) {
-                (Err(Error::Connection(_)), Some(cause)) => Err(cause),
-                (outcome, _) => outcome,
-            }
+            outcome
         })
     }
 
@@ -162,6 +163,13 @@ impl DestinationRole<'_> {
         if hello.single.is_none() {
             refuse_nested(&hello.identity, &identify(self.root))?;
         }
+        if root.dir.is_none() && self.mode != Mode::Sync {
+            return Err(Error::io(
+                "open destination",
+                self.root.as_os_str().as_encoded_bytes(),
+                std::io::Error::from(std::io::ErrorKind::NotFound),
+            ));
+        }
         let _lock = match &root.dir {
             Some(dir) if dry_run => Some(RootLock::shared(dir, self.root)?),
             Some(dir) => Some(RootLock::exclusive(dir, self.root)?),
@@ -174,6 +182,13 @@ impl DestinationRole<'_> {
             None => None,
         };
         let abilities = self.abilities(&root, state.as_ref())?;
+        if abilities.read_only && !dry_run {
+            return Err(Error::io(
+                "write to",
+                self.root.as_os_str().as_encoded_bytes(),
+                rustix::io::Errno::ROFS,
+            ));
+        }
         let rules = self.agree(&hello, &abilities, outbox);
         let filter = self.filter()?;
         let empty = self.is_empty(&root)?;
@@ -189,10 +204,10 @@ impl DestinationRole<'_> {
             shared,
             outbox,
             failure,
-            applier: self.applier(&root, rules, &abilities, dry_run)?,
+            applier: self.applier(&root, rules, dry_run)?,
             rules,
             content_inline: inline,
-            pending: Pending::default(),
+            pending: &shared.pending,
             counts: Counts::default(),
             throttle: Throttle::new(self.options.transfer.bandwidth_bytes_per_s),
             leaders: Mutex::default(),
@@ -367,19 +382,11 @@ impl DestinationRole<'_> {
         &self,
         root: &DestinationRoot,
         rules: RecordRules,
-        abilities: &Abilities,
         dry_run: bool,
     ) -> Result<Option<Applier>> {
         let Some(dir) = root.dir.as_ref().filter(|_| !dry_run) else {
             return Ok(None);
         };
-        if abilities.read_only {
-            return Err(Error::io(
-                "write to",
-                self.root.as_os_str().as_encoded_bytes(),
-                std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem),
-            ));
-        }
         let dir = dir
             .try_clone()
             .map_err(|err| Error::io("open", self.root.as_os_str().as_encoded_bytes(), err))?;
@@ -486,6 +493,7 @@ impl Session<'_> {
         self.pending.expect_stream(RelPath::root());
         self.pending.wait(self)?;
         let scanned = self.shared.scanned.take().ok_or_else(|| self.broken())?;
+        self.counts.source_problems(scanned.problems);
         if let Some(applier) = &self.applier
             && root.single.is_none()
         {
@@ -528,8 +536,11 @@ impl Session<'_> {
         if !single && !theirs.root.same_record(&ours.root, &self.rules) {
             self.plan_root(&mut plan, &theirs, &ours);
         }
+        if self.options().selection.one_file_system {
+            plan.spare_mounts();
+        }
         self.find_moves(&mut plan, lister, &ours)?;
-        self.plan_links(&mut plan, lister, theirs.links != ours.links)?;
+        self.plan_links(&mut plan, lister, &ours, theirs.links != ours.links)?;
         self.carry_out(plan, lister, &ours, &theirs)?;
         self.sweep(&ours);
         Ok((theirs, update))
@@ -713,7 +724,8 @@ impl Session<'_> {
 
     fn uses_delta(&self) -> bool {
         match self.options().transfer.delta {
-            DeltaMode::Auto | DeltaMode::Always => self.role.local_source.is_none(),
+            DeltaMode::Auto => self.role.local_source.is_none(),
+            DeltaMode::Always => true,
             DeltaMode::Never => false,
         }
     }

@@ -21,7 +21,7 @@ use crate::manifest::links::Links;
 use crate::manifest::listing::{Lister, Listing, SizeLimits};
 use crate::manifest::recorded::Recorded;
 use crate::manifest::scan::{Scan, ScanOptions, scan};
-use crate::manifest::state::StateUpdate;
+use crate::manifest::state::{State, StateUpdate};
 use crate::options::SyncOptions;
 use crate::path::{Name, RelPath};
 use crate::protocol::conn::{CREDIT, Outbox};
@@ -182,7 +182,7 @@ impl SourceRole<'_> {
     }
 
     fn serve(&self, outbox: &Outbox, shared: &link::Incoming) -> Result<Summary> {
-        let root = SourceRoot::open(self.root)?;
+        let mut root = SourceRoot::open(self.root)?;
         let _lock = RootLock::shared(&root.dir, self.root)?;
         let mut recorded = match self.kind {
             SourceKind::Tree => None,
@@ -194,6 +194,7 @@ impl SourceRole<'_> {
             }),
             SourceKind::Manifest => None,
         };
+        root.moved_device = is_moved(&root.dir, state.as_ref());
         let single = root
             .single
             .clone()
@@ -486,6 +487,16 @@ impl Serving<'_> {
             moved_device: false,
         })
     }
+}
+
+/// Whether the root is on another device than the last time: perhaps nothing is mounted there.
+fn is_moved(root: &Dir, state: Option<&State>) -> bool {
+    let Some(state) = state else {
+        return false;
+    };
+    state_notes(root)
+        .into_iter()
+        .any(|(name, now)| state.note(name).is_some_and(|before| before != now))
 }
 
 fn closed() -> Error {

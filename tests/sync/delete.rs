@@ -10,7 +10,7 @@ use crate::needs;
 /// A tree of `count` small files.
 fn files(prefix: &str, count: usize) -> String {
     (0..count)
-        .map(|n| format!("f {prefix}{n} 'x' @5\n"))
+        .map(|n| format!("f {prefix}{n} '{prefix}{n}' @5\n"))
         .collect()
 }
 
@@ -29,7 +29,7 @@ fn nothing_is_deleted_without_being_asked() {
 fn delete_makes_a_mirror() {
     for route in Route::ALL {
         let lab = Lab::with_source("f a 'x'\n f sub/b 'y'");
-        lab.destination("f old/deep/file 'x'\n f sub/c 'x'\n l link -> a\n d empty\n p fifo");
+        lab.destination("f old/deep/file 'old'\n f sub/c 'older'\n l link -> a\n d empty\n p fifo");
         let outcome = lab.sync_via(route, &["--delete", "--json"]).ok();
         lab.assert_synced();
         assert_eq!(outcome.count("deleted"), 7, "by {route:?}:\n{outcome}");

@@ -1,7 +1,7 @@
 //! Carries a plan out, in the one order that is safe: room first, then directories and moves, then
 //! content, then links, then deletions, then what directories are themselves.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::PoisonError;
 
 use crate::apply::{Failure, Removed};
@@ -279,22 +279,31 @@ impl Session<'_> {
         &self,
         plan: &mut Plan,
         lister: &Lister<'_>,
+        ours: &Scan,
         differ: bool,
     ) -> Result<()> {
         if plan.linked.is_empty() && !differ {
             return Ok(());
         }
         self.say(&FromDestination::ListLinks)?;
+        let mut theirs: HashMap<RelPath, u64> = HashMap::new();
+        let mut groups = Vec::new();
         loop {
             let reply = self.shared.links.pop().ok_or_else(|| self.broken())?;
-            let (groups, last) = reply.message;
-            for group in groups {
-                self.plan_group(plan, lister, group)?;
+            let (part, last) = reply.message;
+            for group in &part {
+                let members = group.members.iter();
+                theirs.extend(members.map(|member| (member.clone(), group.id)));
             }
+            groups.extend(part);
             self.give_credit(reply.cost)?;
             if last {
                 break;
             }
+        }
+        let freed = self.part_names(plan, lister, ours, &theirs)?;
+        for group in groups {
+            self.plan_group(plan, lister, group, &freed)?;
         }
         // The rest have their other names outside the tree: to us they are plain files.
         let alone = std::mem::take(&mut plan.linked);
@@ -302,7 +311,70 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn plan_group(&self, plan: &mut Plan, lister: &Lister<'_>, group: LinkGroup) -> Result<()> {
+    /// Plans new files for names that share one here and not at the source: of each file of ours
+    /// one part of its names keeps it, each other part gets a copy. Returns the names that leave
+    /// their file.
+    fn part_names(
+        &self,
+        plan: &mut Plan,
+        lister: &Lister<'_>,
+        ours: &Scan,
+        theirs: &HashMap<RelPath, u64>,
+    ) -> Result<HashSet<RelPath>> {
+        let mut files: HashMap<(u64, u64), Vec<(RelPath, Entry)>> = HashMap::new();
+        let marked = ours.tree.ids().filter(|&id| ours.tree.node(id).flags.links);
+        for dir in marked.map(|id| ours.tree.path(id)) {
+            // What cannot be read was a problem of the scan already.
+            let listing = lister
+                .list(&dir, &mut ListScratch::new())
+                .unwrap_or_default();
+            for row in listing
+                .rows
+                .into_iter()
+                .filter(|row| row.entry.link.is_some())
+            {
+                let path = dir.join(&row.entry.name);
+                let key = (row.stat.dev, row.stat.ino);
+                files.entry(key).or_default().push((path, row.entry));
+            }
+        }
+        let goes = |path: &RelPath| plan.extraneous.iter().any(|x| path.starts_with(&x.path));
+        let mut freed = HashSet::new();
+        let mut copies = Vec::new();
+        for names in files.into_values() {
+            let mut kept = None;
+            let mut led = HashSet::new();
+            for (path, entry) in names {
+                if plan.linked.contains_key(&path) || goes(&path) {
+                    continue;
+                }
+                let part = theirs.get(&path).copied();
+                let first = kept.get_or_insert((part, path.clone()));
+                if path == first.1 || (part.is_some() && part == first.0) {
+                    continue;
+                }
+                if part.is_none_or(|part| led.insert(part)) {
+                    copies.push(Relocation {
+                        from: path.clone(),
+                        to: path.clone(),
+                        entry,
+                        entries: 1,
+                    });
+                }
+                freed.insert(path);
+            }
+        }
+        plan.copies.extend(copies);
+        Ok(freed)
+    }
+
+    fn plan_group(
+        &self,
+        plan: &mut Plan,
+        lister: &Lister<'_>,
+        group: LinkGroup,
+        freed: &HashSet<RelPath>,
+    ) -> Result<()> {
         if group.members.len() < 2 {
             return Err(Error::protocol("a hard-link group of one"));
         }
@@ -326,10 +398,12 @@ impl Session<'_> {
                 continue;
             }
             let was_planned = plan.linked.remove(&member).is_some();
-            let same = there
-                .as_ref()
-                .zip(stat(&member))
-                .is_some_and(|(a, b)| a.is_same_inode(&b));
+            let leaves = freed.contains(&member) || freed.contains(&leader);
+            let same = !leaves
+                && there
+                    .as_ref()
+                    .zip(stat(&member))
+                    .is_some_and(|(a, b)| a.is_same_inode(&b));
             if was_planned || !same {
                 plan.links.push((member, leader.clone()));
             }

@@ -306,6 +306,7 @@ impl<'a> Comparer<'a> {
             kind,
             size: row.entry.meta.size,
             mtime: row.entry.meta.mtime,
+            elsewhere: row.stat.dev != self.scan.root_stat.dev,
         }
     }
 

@@ -13,6 +13,7 @@ use crate::protocol::message::{
 };
 use crate::protocol::queue::{Queue, Slot};
 use crate::session::destination::owners::Resolver;
+use crate::session::destination::pending::Pending;
 use crate::session::destination::receive::{Lane, Part, Task};
 use crate::session::destination::{DestinationRole, Reply};
 use crate::transport::LinkReader;
@@ -31,6 +32,7 @@ pub(super) struct Incoming {
     pub(super) hashes: Queue<(crate::path::RelPath, Option<crate::digest::Digest>)>,
     pub(super) tasks: Queue<Task>,
     pub(super) bye: Slot<()>,
+    pub(super) pending: Pending,
     /// Bytes that have come in.
     pub(super) received: Arc<AtomicU64>,
 }
@@ -97,7 +99,7 @@ impl Ear<'_> {
                     let (id, offset, _) = decode_data(&frame.body)?;
                     self.append(id, Part::Data { offset, frame })?;
                 }
-                FrameKind::Batch => self.shared.tasks.push(Task::Batch(frame)),
+                FrameKind::Batch => self.queue(Task::Batch(frame)),
                 FrameKind::Heartbeat => {}
             }
         }
@@ -118,8 +120,8 @@ impl Ear<'_> {
                 message: (groups, last),
                 cost,
             }),
-            FromSource::Dir(dir) => shared.tasks.push(Task::Dir(dir, cost)),
-            FromSource::Streamed(dir) => shared.tasks.push(Task::Streamed(dir)),
+            FromSource::Dir(dir) => self.queue(Task::Dir(dir, cost)),
+            FromSource::Streamed(dir) => self.queue(Task::Streamed(dir)),
             FromSource::Begin {
                 id,
                 dir,
@@ -139,7 +141,7 @@ impl Ear<'_> {
                 self.append(id, Part::End { outcome, cost })?;
                 self.lanes.remove(&id);
             }
-            FromSource::Unsent { path, why } => shared.tasks.push(Task::Unsent(path, why, cost)),
+            FromSource::Unsent { path, why } => self.queue(Task::Unsent(path, why, cost)),
             FromSource::Hash { path, hash } => shared.hashes.push((path, hash)),
             FromSource::WantSums { id, spec } => self.append(id, Part::WantSums { id, spec })?,
             FromSource::Event(event) => self.role.observer.observe(event),
@@ -150,6 +152,12 @@ impl Ear<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// Hands work to the writing threads; the run is not done before it is.
+    fn queue(&self, task: Task) {
+        self.shared.pending.add(1);
+        self.shared.tasks.push(task);
     }
 
     fn answer_owners(&mut self, queries: &[OwnerQuery]) -> Result<()> {
@@ -184,7 +192,7 @@ impl Ear<'_> {
             )));
         };
         if lane.push(part) {
-            self.shared.tasks.push(Task::Lane(Arc::clone(lane)));
+            self.queue(Task::Lane(Arc::clone(lane)));
         }
         Ok(())
     }

@@ -258,7 +258,7 @@ impl Finder<'_> {
         let from = match free {
             Some(free) => free.clone(),
             None => match candidates.iter().find(same) {
-                Some(copied) => copied.clone(),
+                Some(copied) => where_now(plan, copied),
                 None => return plan.files.push(file),
             },
         };
@@ -334,4 +334,18 @@ impl Finder<'_> {
                 .saturating_sub(within.map(|moved| moved.entries).sum());
         }
     }
+}
+
+/// Where an entry of ours will be when the moves that are planned so far are done.
+fn where_now(plan: &Plan, path: &RelPath) -> RelPath {
+    let moved = plan
+        .moves
+        .iter()
+        .find(|moved| path.starts_with(&moved.from));
+    let Some(moved) = moved else {
+        return path.clone();
+    };
+    let below = &path.as_bytes()[moved.from.as_bytes().len()..];
+    // Both halves are paths, so the whole is one.
+    RelPath::new(&[moved.to.as_bytes(), below].concat()).unwrap_or_else(|_| path.clone())
 }

@@ -90,12 +90,19 @@ pub(super) struct Extraneous {
     pub(super) whole: bool,
     pub(super) size: u64,
     pub(super) mtime: Timestamp,
+    /// Whether it is on another filesystem than the root.
+    pub(super) elsewhere: bool,
 }
 
 impl Plan {
     /// How many entries a deletion of the rest would take.
     pub(super) fn extraneous_entries(&self) -> u64 {
         self.extraneous.iter().map(|extra| extra.entries).sum()
+    }
+
+    /// Leaves alone what is on another filesystem than the root.
+    pub(super) fn spare_mounts(&mut self) {
+        self.extraneous.retain(|extra| !extra.elsewhere);
     }
 
     /// Refuses deletions that nobody can have meant. Called before anything is changed.

@@ -130,21 +130,30 @@ impl Session<'_> {
         while let Some(task) = self.shared.tasks.pop() {
             self.role.cancel.check()?;
             match task {
-                Task::Batch(frame) => self.write_batch(&frame)?,
+                Task::Batch(frame) => {
+                    self.write_batch(&frame)?;
+                    self.pending.settle(1);
+                }
                 Task::Lane(lane) => {
                     self.remember_lane(&lane);
                     while let Some(part) = lane.next() {
                         self.write_part(&lane, part)?;
                     }
+                    self.pending.settle(1);
                 }
                 Task::Dir(dir, cost) => {
                     self.write_streamed_dir(dir)?;
                     self.give_credit(cost)?;
+                    self.pending.settle(1);
                 }
-                Task::Streamed(top) => self.pending.streamed(&top)?,
+                Task::Streamed(top) => {
+                    self.pending.streamed(&top)?;
+                    self.pending.settle(1);
+                }
                 Task::Unsent(path, why, cost) => {
                     self.pending.fault(self, &path, why)?;
                     self.give_credit(cost)?;
+                    self.pending.settle(1);
                 }
                 Task::Ask(path) => self.ask(path)?,
                 Task::CopyLocal(files) => {
@@ -237,6 +246,7 @@ impl Session<'_> {
             Ok(landed) => {
                 self.counts.landed(&landed, entry.meta.size, patched);
                 self.remember_hash(&path, &landed, hash);
+                self.remember_leader(&path, entry);
                 self.item(&path, entry.meta.kind, Action::Transfer, arrival.changes);
                 self.pending.arrived(self, &path);
                 self.tell_progress(&path);
@@ -419,9 +429,12 @@ impl Session<'_> {
             return false;
         };
         let mut leaders = self.leaders.lock().unwrap_or_else(PoisonError::into_inner);
-        // With content inline the source lists only the followers of a file; without it, all.
-        let leads = self.content_inline == super::ContentInline::No
-            && *leaders.led.entry(link).or_insert_with(|| plan.path.clone()) == plan.path;
+        // With content inline the source lists only the followers of a file; without it, and of
+        // what has no content, all names.
+        let may_lead = self.content_inline == super::ContentInline::No
+            || plan.entry.meta.kind != EntryKind::File;
+        let leads =
+            may_lead && *leaders.led.entry(link).or_insert_with(|| plan.path.clone()) == plan.path;
         if !leads {
             leaders.followers.push((plan.path.clone(), link));
         }
@@ -526,6 +539,14 @@ impl Session<'_> {
         }
         self.problem(Side::Destination, failure.act, path, &failure.source);
         Ok(())
+    }
+
+    /// Keeps the name that a linked file's content came under.
+    fn remember_leader(&self, path: &RelPath, entry: &Entry) {
+        if let Some(link) = entry.link {
+            let mut leaders = self.leaders.lock().unwrap_or_else(PoisonError::into_inner);
+            leaders.led.entry(link).or_insert_with(|| path.clone());
+        }
     }
 
     /// Keeps a written file's hash for the state, where reading it again would cost more than the

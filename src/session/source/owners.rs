@@ -99,17 +99,13 @@ impl<'a> OwnerTable<'a> {
         ))
     }
 
-    fn look_up(&self, is_group: bool, id: u32) -> io::Result<u32> {
+    fn look_up(&self, is_group: bool, id: u32) -> io::Result<OwnerReply> {
         let key = (is_group, id);
         let known = self.known().get(&key).copied();
-        let reply = match known {
-            Some(reply) => reply,
-            None => self.ask(key).map_err(io::Error::other)?,
-        };
-        if !reply.held {
-            self.unheld.fetch_add(1, Ordering::Relaxed);
+        match known {
+            Some(reply) => Ok(reply),
+            None => self.ask(key).map_err(io::Error::other),
         }
-        Ok(reply.id)
     }
 
     fn ask(&self, key: Key) -> Result<OwnerReply> {
@@ -151,12 +147,12 @@ fn text(name: Vec<u8>) -> Option<String> {
 }
 
 impl OwnerMap for OwnerTable<'_> {
-    fn user(&self, uid: u32) -> io::Result<u32> {
-        self.look_up(false, uid)
-    }
-
-    fn group(&self, gid: u32) -> io::Result<u32> {
-        self.look_up(true, gid)
+    fn owner(&self, uid: u32, gid: u32) -> io::Result<(u32, u32)> {
+        let (user, group) = (self.look_up(false, uid)?, self.look_up(true, gid)?);
+        if !user.held || !group.held {
+            self.unheld.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok((user.id, group.id))
     }
 }
 

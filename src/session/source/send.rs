@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::delta::{BlockSums, Draft, Op, hash_file, sum_file};
+use crate::delta::{BlockSums, Draft, Op, SignatureSpec, WindowSize, hash_file, sum_file};
 use crate::digest::ContentHash;
 use crate::entry::EntryKind;
 use crate::error::{Error, Result};
@@ -418,9 +418,7 @@ impl Large<'_> {
         hash: ContentHash,
         mut draft: Draft,
     ) -> Result<io::Result<(ContentHash, Vec<Op>)>> {
-        // In place nothing can move, so a search would find nothing of use.
-        let searches = !self.serving.role.options.write.inplace;
-        while let Some(spec) = draft.request().filter(|_| searches) {
+        while let Some(spec) = self.next_spec(&mut draft) {
             let slot = self.serving.sums.open(self.id);
             self.serving.outbox.say(&FromSource::WantSums {
                 id: self.id,
@@ -439,6 +437,26 @@ impl Large<'_> {
             }
         }
         Ok(Ok((hash, draft.into_ops())))
+    }
+
+    /// What else to ask for.
+    fn next_spec(&self, draft: &mut Draft) -> Option<SignatureSpec> {
+        let options = self.serving.role.options;
+        // In place nothing can move: a search would find nothing of use.
+        let spec = draft.request().filter(|_| !options.write.inplace)?;
+        let Some(block) = options.transfer.block_bytes else {
+            return Some(spec);
+        };
+        // The user chose the size of a block, also of those that may have moved.
+        let window = WindowSize::new(block).ok()?;
+        let open: u64 = draft
+            .open_regions()
+            .iter()
+            .map(|open| open.end - open.start)
+            .sum();
+        SignatureSpec::whole_in(spec.basis_len(), window)
+            .ok()
+            .filter(|spec| spec.wire_bytes() < open)
     }
 
     /// Sends copies and literals in the order of the new file, less what is a hole in it.
