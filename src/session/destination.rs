@@ -163,6 +163,13 @@ impl DestinationRole<'_> {
         if hello.single.is_none() {
             refuse_nested(&hello.identity, &identify(self.root))?;
         }
+        if hello.single.is_some() && self.mode != Mode::Sync && self.root.is_dir() {
+            return Err(Error::Usage(format!(
+                "the source is neither a directory nor a manifest, but {} is a directory; to \
+                 compare a file, give the other file's full name",
+                self.root.display()
+            )));
+        }
         if root.dir.is_none() && self.mode != Mode::Sync {
             return Err(Error::io(
                 "open destination",

@@ -1,5 +1,6 @@
 //! Writes a manifest of a local tree.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, BufWriter};
 use std::os::unix::ffi::OsStrExt;
@@ -11,11 +12,12 @@ use crate::events::{Cancel, Event, Observer, Side, Summary};
 use crate::filter::Rules;
 use crate::fs::{Users, source_granularity};
 use crate::manifest::links::Links;
-use crate::manifest::listing::{KeepOwners, Lister, SizeLimits};
-use crate::manifest::record::RecordRules;
+use crate::manifest::listing::{KeepOwners, Lister, Listing, SizeLimits};
+use crate::manifest::record::{Entry, RecordRules};
 use crate::manifest::recorded::{Header, Recorder};
 use crate::manifest::scan::{ScanOptions, scan};
 use crate::options::SyncOptions;
+use crate::path::RelPath;
 use crate::session::modes::ModeRules;
 use crate::session::root::{SourceRoot, trash_name};
 use crate::session::{open_state, scan_threads};
@@ -107,18 +109,14 @@ type FileRecorder = Recorder<BufWriter<File>>;
 fn record(
     lister: &Lister<'_>,
     options: &SyncOptions,
-    recorder: FileRecorder,
+    mut recorder: FileRecorder,
     observer: &dyn Observer,
 ) -> Result<(FileRecorder, Summary)> {
-    let recorder = Mutex::new((recorder, None));
-    let sink = |path: &crate::path::RelPath, listing: &crate::manifest::listing::Listing| {
+    let listings: Mutex<BTreeMap<RelPath, Vec<Entry>>> = Mutex::default();
+    let sink = |path: &RelPath, listing: &Listing| {
         let entries = listing.rows.iter().map(|row| row.entry.clone()).collect();
-        let mut guard = recorder.lock().unwrap_or_else(PoisonError::into_inner);
-        let (recorder, failure) = &mut *guard;
-        if let Err(err) = recorder.dir(path, entries) {
-            failure.get_or_insert(err);
-            lister.cancel.cancel();
-        }
+        let mut listings = listings.lock().unwrap_or_else(PoisonError::into_inner);
+        listings.insert(path.clone(), entries);
     };
     let scanned = scan(
         lister,
@@ -128,14 +126,21 @@ fn record(
             sink: Some(&sink),
         },
         observer,
-    );
-    let (recorder, failure) = recorder
+    )?;
+    let listings = listings
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
-    if let Some(err) = failure {
-        return Err(Error::io("write", b"the manifest", err));
+    // Numbered in the order of the paths, so that equal trees have equal manifests.
+    let mut numbers = HashMap::new();
+    for (path, mut entries) in listings {
+        for link in entries.iter_mut().filter_map(|entry| entry.link.as_mut()) {
+            let next = numbers.len() as u64;
+            *link = *numbers.entry(*link).or_insert(next);
+        }
+        recorder
+            .dir(&path, entries)
+            .map_err(|err| Error::io("write", b"the manifest", err))?;
     }
-    let scanned = scanned?;
     for problem in &scanned.problems {
         observer.observe(Event::Problem(problem.clone()));
     }

@@ -258,7 +258,7 @@ impl Finder<'_> {
         let from = match free {
             Some(free) => free.clone(),
             None => match candidates.iter().find(same) {
-                Some(copied) => where_now(plan, copied),
+                Some(copied) => copied.clone(),
                 None => return plan.files.push(file),
             },
         };
@@ -320,8 +320,13 @@ impl Finder<'_> {
         Ok(pool)
     }
 
-    /// What was moved is not there any more to be deleted.
+    /// What was moved is not there any more to be deleted, or to be copied from.
     fn drop_moved(&self, plan: &mut Plan) {
+        let mut copies = std::mem::take(&mut plan.copies);
+        for copy in &mut copies {
+            copy.from = where_now(plan, &copy.from);
+        }
+        plan.copies = copies;
         let taken: HashSet<&RelPath> = self.taken.iter().collect();
         plan.extraneous.retain(|extra| !taken.contains(&extra.path));
         for extra in &mut plan.extraneous {
