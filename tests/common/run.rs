@@ -290,7 +290,11 @@ impl Outcome {
     pub fn items(&self) -> Vec<&str> {
         let is_item = |line: &&str| {
             let bytes = line.as_bytes();
-            bytes.len() > 12 && b"<>ch.*".contains(&bytes[0]) && bytes[11] == b' '
+            let is_kind = |byte: u8| b"fdLDS".contains(&byte) || bytes.starts_with(b"*");
+            bytes.len() > 12
+                && b"<>ch.*".contains(&bytes[0])
+                && is_kind(bytes[1])
+                && bytes[11] == b' '
         };
         let mut items: Vec<_> = self.stdout.lines().filter(is_item).collect();
         items.sort_unstable();

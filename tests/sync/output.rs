@@ -34,8 +34,8 @@ fn everything_differs() -> Lab {
         f same 'x' @5
         l link -> before @5
         f attributed 'x' user.a=1 @5
-        f old 'x' @5
-        f old-dir/inside 'x' @5
+        f old 'y' @4
+        f old-dir/inside 'y' @4
         f conflict 'a file' @5
     ",
     );

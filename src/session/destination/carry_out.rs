@@ -221,7 +221,7 @@ impl Session<'_> {
         self.say(&FromDestination::Stream { dirs, content })
     }
 
-    fn start_files(&self, files: Vec<FilePlan>) -> Result<()> {
+    fn start_files(&self, mut files: Vec<FilePlan>) -> Result<()> {
         if self.dry_run() {
             for file in files {
                 self.counts.would_land(&file);
@@ -237,6 +237,10 @@ impl Session<'_> {
                 self.shared.tasks.push(Task::CopyLocal(chunk));
             }
             return Ok(());
+        }
+        for file in files.iter_mut().filter(|file| file.basis_len.is_none()) {
+            // What an interrupted run left of a new file is its old version.
+            file.basis_len = self.leftovers_of(&file.path).next().map(|_| 0);
         }
         self.pending.want(files);
         Ok(())

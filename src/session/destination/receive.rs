@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::events::{Action, Problem, Side};
 use crate::fs;
 use crate::manifest::record::Entry;
-use crate::path::RelPath;
+use crate::path::{Name, RelPath};
 use crate::protocol::frame::{Frame, MAX_BODY, decode_batch, decode_data};
 use crate::protocol::message::{CopyRange, Fault, FromDestination, Outcome, StreamedDir, Want};
 use crate::session::destination::Session;
@@ -199,12 +199,8 @@ impl Session<'_> {
     fn open_basis(&self, path: &RelPath) -> Option<Existing> {
         let applier = self.applier().ok()?;
         let existing = applier.existing(path).ok();
-        let (dir, name) = (path.parent()?, path.file_name()?);
         let leftover = self
-            .leftovers
-            .get()?
-            .iter()
-            .filter(|(at, temp)| *at == dir && fs::temp_belongs_to(temp.as_bytes(), &name))
+            .leftovers_of(path)
             .filter_map(|(dir, temp)| applier.leftover(dir, temp).ok())
             .max_by_key(|leftover| leftover.len);
         match (existing, leftover) {
@@ -214,6 +210,20 @@ impl Session<'_> {
             (None, left) => left,
             (existing, _) => existing,
         }
+    }
+
+    /// The unfinished files that earlier runs left of this one.
+    pub(super) fn leftovers_of<'b>(
+        &'b self,
+        path: &'b RelPath,
+    ) -> impl Iterator<Item = &'b (RelPath, Name)> {
+        let place = path.parent().zip(path.file_name());
+        let all = self.leftovers.get().map_or(&[][..], Vec::as_slice);
+        all.iter().filter(move |(at, temp)| {
+            place
+                .as_ref()
+                .is_some_and(|(dir, name)| at == dir && fs::temp_belongs_to(temp.as_bytes(), name))
+        })
     }
 
     fn write_batch(&self, frame: &Frame) -> Result<()> {
