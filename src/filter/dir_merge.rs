@@ -57,6 +57,16 @@ impl Layer {
     }
 }
 
+impl Drop for Layer {
+    /// Lets go of the layers above one after the other: a tree may be deeper than the stack.
+    fn drop(&mut self) {
+        let mut above = self.above.take();
+        while let Some(mut layer) = above.and_then(Arc::into_inner) {
+            above = layer.above.take();
+        }
+    }
+}
+
 impl Rules {
     /// The names of per-directory rule files, in the order in which [`enter`](Self::enter) wants
     /// their contents.

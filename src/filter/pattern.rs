@@ -92,6 +92,9 @@ impl Pattern {
                 reach,
                 dir_slash,
             } => {
+                if !glob.can_end_in(subject.name) {
+                    return false;
+                }
                 let slash = *dir_slash && subject.is_dir;
                 let path = subject.path();
                 let text = match reach {

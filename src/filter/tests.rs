@@ -385,6 +385,15 @@ fn a_hiding_dir_merge_excludes_its_file_and_protection_can_stand_in_it() {
 }
 
 #[test]
+fn a_rule_file_at_every_level_of_a_deep_tree_does_not_exhaust_the_stack() {
+    let mut rules = rules(&[": .r"]);
+    for _ in 0..200_000 {
+        rules = enter(&rules, "d", Some("- a"));
+    }
+    drop(rules);
+}
+
+#[test]
 fn a_file_in_the_tree_cannot_have_others_read() {
     for nested in [". /etc/passwd", ": .other", "-C"] {
         let content = Some(nested.as_bytes().to_vec());
