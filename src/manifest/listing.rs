@@ -7,7 +7,7 @@ use std::io;
 use crate::digest::ContentHash;
 use crate::entry::{EntryKind, Xattr};
 use crate::events::{Cancel, Problem, Side};
-use crate::filter::Rules;
+use crate::filter::{Rules, Verdict};
 use crate::fs::{self, Dir, ListScratch, Stat, Target, XattrSelect};
 use crate::manifest::links::Links;
 use crate::manifest::record::{Entry, RecordRules};
@@ -88,6 +88,8 @@ pub struct Row {
     pub entry: Entry,
     /// What `statx` said.
     pub stat: Stat,
+    /// A rule forbids deleting it.
+    pub protected: bool,
 }
 
 /// What one directory holds.
@@ -177,6 +179,18 @@ impl Lister<'_> {
         }
     }
 
+    /// A listing of what goes when its directory is deleted: what rules keep there is left out, so
+    /// that it stays, and its directory with it.
+    pub fn list_doomed(&self, path: &RelPath, scratch: &mut ListScratch) -> io::Result<Listing> {
+        let mut listing = self.list(path, scratch)?;
+        let filter = self.filter_in(path)?;
+        listing.rows.retain(|row| {
+            let is_dir = row.entry.meta.kind == EntryKind::Dir;
+            !filter.keeps_in_deleted_dir(path, row.entry.name.as_bytes(), is_dir)
+        });
+        Ok(listing)
+    }
+
     fn is_ours(&self, path: &RelPath, name: &[u8], listing: &mut Listing) -> bool {
         if path.is_root() {
             if self
@@ -210,13 +224,14 @@ impl Lister<'_> {
         kind: Option<EntryKind>,
         listing: &mut Listing,
     ) -> io::Result<()> {
-        let hidden = |kind| {
-            let is_dir = kind == EntryKind::Dir;
-            !filter.is_empty()
-                && filter
-                    .decide(path, name.as_bytes(), is_dir, self.side)
-                    .is_excluded()
+        let verdict = |kind| match filter.is_empty() {
+            true => Verdict::Include,
+            false => {
+                let is_dir = kind == EntryKind::Dir;
+                filter.decide(path, name.as_bytes(), is_dir, self.side)
+            }
         };
+        let hidden = |kind| verdict(kind).is_excluded();
         // The kind in the directory often decides before a `statx` is spent.
         if kind.is_some_and(|kind| hidden(kind) || !self.rules.takes(kind)) {
             listing.hides = true;
@@ -246,9 +261,13 @@ impl Lister<'_> {
             listing.withheld.push(name);
             return Ok(());
         }
+        let protected = matches!(verdict(found), Verdict::Protect(_));
+        // What must stay cannot go along when its directory is moved or deleted as a whole.
+        listing.hides |= protected;
         listing.rows.push(Row {
             entry: self.plain_entry(name, &stat)?,
             stat,
+            protected,
         });
         Ok(())
     }
@@ -297,7 +316,11 @@ impl Lister<'_> {
         let name = Name::new(b"root").map_err(io::Error::other)?;
         let mut entry = self.plain_entry(name, &stat)?;
         entry.xattrs = self.select_xattrs(&target, stat.meta.mode)?;
-        Ok(Row { entry, stat })
+        Ok(Row {
+            entry,
+            stat,
+            protected: false,
+        })
     }
 
     /// Reads what `statx` does not say: link targets, extended attributes and, in content mode,

@@ -294,6 +294,7 @@ impl Recorded {
             .map(|entry| Row {
                 stat: fabricate(entry),
                 entry: entry.clone(),
+                protected: false,
             })
             .collect();
         Listing {

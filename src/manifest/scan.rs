@@ -361,7 +361,7 @@ fn shallow_of(rows: &[Row], rules: &RecordRules) -> Digest {
 fn stat_digest(rows: &[Row]) -> Digest {
     let mut hasher = blake3::Hasher::new();
     let mut bytes = Vec::with_capacity(STAT_CHUNK + 512);
-    for Row { entry, stat } in rows {
+    for Row { entry, stat, .. } in rows {
         let meta = &stat.meta;
         bytes.extend_from_slice(entry.name.as_bytes());
         bytes.extend_from_slice(&[0, meta.kind as u8]);

@@ -444,7 +444,7 @@ impl Session<'_> {
             return Ok(());
         };
         let mut removed = Removed::default();
-        let list = |dir: &RelPath| lister.list(dir, &mut ListScratch::new());
+        let list = |dir: &RelPath| lister.list_doomed(dir, &mut ListScratch::new());
         let whole = extra.whole.then_some(extra.entries);
         applier.remove(&extra.path, extra.kind, whole, &list, &mut removed);
         add(&self.counts.deleted, removed.entries);

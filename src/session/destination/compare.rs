@@ -288,8 +288,10 @@ impl<'a> Comparer<'a> {
     }
 
     fn only_ours(&mut self, dir: &RelPath, row: Row) {
-        let extraneous = self.extraneous(dir, &row);
-        self.plan.extraneous.push(extraneous);
+        if !row.protected {
+            let extraneous = self.extraneous(dir, &row);
+            self.plan.extraneous.push(extraneous);
+        }
     }
 
     fn extraneous(&self, dir: &RelPath, row: &Row) -> Extraneous {
