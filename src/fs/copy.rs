@@ -63,7 +63,10 @@ pub fn copy_content(
     sparse: Sparse,
     progress: &mut dyn FnMut(u64) -> io::Result<()>,
 ) -> io::Result<Copied> {
-    set_len(to, 0)?;
+    // Truncating an empty file is not free: ext4 then writes it out when it is closed.
+    if to.metadata()?.len() > 0 {
+        set_len(to, 0)?;
+    }
     let mut copy = Copy {
         from,
         to,
@@ -90,7 +93,6 @@ pub fn copy_content(
             how: CopyMeans::Reflink,
         });
     }
-    set_len(to, size)?;
     let (mut at, mut bytes) = (0, 0);
     while let Some(data) = next_data_range(from, at, size)? {
         if data.start > at {
@@ -101,6 +103,7 @@ pub fn copy_content(
         copy.range(data)?;
     }
     if at < size {
+        set_len(to, size)?;
         (copy.progress)(size - at)?;
     }
     let how = copy.how;

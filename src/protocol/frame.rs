@@ -204,6 +204,14 @@ pub fn decode_batch(body: &[u8]) -> Result<(Batch, &[u8])> {
     Ok((batch, contents))
 }
 
+/// Reads only which directory a frame of small files is for.
+pub fn decode_batch_dir(body: &[u8]) -> Result<RelPath> {
+    let header = body.get(4..).unwrap_or_default();
+    let (dir, _) = postcard::take_from_bytes(header)
+        .map_err(|err| Error::protocol(format!("a batch that cannot be read: {err}")))?;
+    Ok(dir)
+}
+
 /// The empty batch of a directory.
 pub fn empty_batch(dir: &RelPath) -> Batch {
     Batch {

@@ -10,13 +10,13 @@ mod owners;
 mod pending;
 mod plan;
 mod receive;
+mod tasks;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
 
 use crate::apply::{Applier, ApplyOptions, Aside};
 use crate::entry::EntryKind;
@@ -156,7 +156,6 @@ impl DestinationRole<'_> {
         shared: &link::Incoming,
         failure: &Mutex<Option<Error>>,
     ) -> Result<Summary> {
-        let started = Instant::now();
         let hello = shared.hello.take().ok_or_else(closed)?;
         let dry_run = self.is_dry();
         let root = DestinationRoot::open(self.root, hello.single.as_ref(), dry_run)?;
@@ -223,11 +222,7 @@ impl DestinationRole<'_> {
             received: Arc::clone(&shared.received),
             leftovers: OnceLock::new(),
         };
-        let summary = session.run(&root, &filter, empty, state.as_mut())?;
-        Ok(Summary {
-            elapsed: started.elapsed(),
-            ..summary
-        })
+        session.run(&root, &filter, empty, state.as_mut())
     }
 
     fn is_dry(&self) -> bool {

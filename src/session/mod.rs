@@ -17,6 +17,7 @@ mod throttle;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::events::{Event, Observer, Phase, Side, Summary, Warning};
@@ -52,7 +53,15 @@ pub struct Job {
 /// Runs a job to its end. What concerns single entries comes as events and in the summary's
 /// counts; an error means that the run ended early.
 pub fn run(job: &Job, observer: Arc<dyn Observer>, cancel: &Cancel) -> Result<Summary> {
-    let observer = observer.as_ref();
+    let started = Instant::now();
+    let summary = run_between(job, observer.as_ref(), cancel)?;
+    Ok(Summary {
+        elapsed: started.elapsed(),
+        ..summary
+    })
+}
+
+fn run_between(job: &Job, observer: &dyn Observer, cancel: &Cancel) -> Result<Summary> {
     match (&job.source, &job.destination) {
         (Location::Local(source), Location::Local(destination)) => {
             run_local(job, source, destination, observer, cancel)

@@ -234,7 +234,7 @@ impl Session<'_> {
             self.pending.plan_more(&files);
             self.pending.add(files.len());
             for chunk in chunks(files, FILES_A_TASK) {
-                self.shared.tasks.push(Task::CopyLocal(chunk));
+                self.shared.tasks.push(Task::CopyLocal(chunk, 0));
             }
             return Ok(());
         }

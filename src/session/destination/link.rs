@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::protocol::conn::{Inbox, Outbox};
-use crate::protocol::frame::{FrameKind, decode_data, decode_message};
+use crate::protocol::frame::{FrameKind, decode_batch_dir, decode_data, decode_message};
 use crate::protocol::message::{
     FromDestination, FromSource, LinkGroup, ListingReply, OwnerQuery, Scanned, SourceHello,
 };
@@ -15,6 +15,7 @@ use crate::protocol::queue::{Queue, Slot};
 use crate::session::destination::owners::Resolver;
 use crate::session::destination::pending::Pending;
 use crate::session::destination::receive::{Lane, Part, Task};
+use crate::session::destination::tasks::Tasks;
 use crate::session::destination::{DestinationRole, Reply};
 use crate::transport::LinkReader;
 
@@ -30,7 +31,7 @@ pub(super) struct Incoming {
     pub(super) listings: Queue<Reply<ListingReply>>,
     pub(super) links: Queue<Reply<(Vec<LinkGroup>, bool)>>,
     pub(super) hashes: Queue<(crate::path::RelPath, Option<crate::digest::Digest>)>,
-    pub(super) tasks: Queue<Task>,
+    pub(super) tasks: Tasks,
     pub(super) bye: Slot<()>,
     pub(super) pending: Pending,
     /// Bytes that have come in.
@@ -99,7 +100,11 @@ impl Ear<'_> {
                     let (id, offset, _) = decode_data(&frame.body)?;
                     self.append(id, Part::Data { offset, frame })?;
                 }
-                FrameKind::Batch => self.queue(Task::Batch(frame)),
+                FrameKind::Batch => {
+                    let dir = decode_batch_dir(&frame.body)?;
+                    self.shared.pending.add(1);
+                    self.shared.tasks.push_into(&dir, Task::Batch(frame));
+                }
                 FrameKind::Heartbeat => {}
             }
         }

@@ -37,8 +37,8 @@ pub(super) enum Task {
     Unsent(RelPath, Fault, u64),
     /// A file to ask for.
     Ask(RelPath),
-    /// Files of this machine to copy.
-    CopyLocal(Vec<FilePlan>),
+    /// Files of this machine to copy, with what listing them cost.
+    CopyLocal(Vec<FilePlan>, u64),
     /// Metadata to set.
     Attributes(Vec<Differing>),
     /// Files to copy from others of the destination.
@@ -127,55 +127,49 @@ impl Lane {
 impl Session<'_> {
     /// Works until the queue is closed.
     pub(super) fn write(&self) -> Result<()> {
-        while let Some(task) = self.shared.tasks.pop() {
+        self.shared.tasks.run(|task| {
             self.role.cancel.check()?;
-            match task {
-                Task::Batch(frame) => {
-                    self.write_batch(&frame)?;
-                    self.pending.settle(1);
-                }
-                Task::Lane(lane) => {
-                    self.remember_lane(&lane);
-                    while let Some(part) = lane.next() {
-                        self.write_part(&lane, part)?;
-                    }
-                    self.pending.settle(1);
-                }
-                Task::Dir(dir, cost) => {
-                    self.write_streamed_dir(dir)?;
-                    self.give_credit(cost)?;
-                    self.pending.settle(1);
-                }
-                Task::Streamed(top) => {
-                    self.pending.streamed(&top)?;
-                    self.pending.settle(1);
-                }
-                Task::Unsent(path, why, cost) => {
-                    self.pending.fault(self, &path, why)?;
-                    self.give_credit(cost)?;
-                    self.pending.settle(1);
-                }
-                Task::Ask(path) => self.ask(path)?,
-                Task::CopyLocal(files) => {
-                    let count = files.len();
-                    files
-                        .into_iter()
-                        .try_for_each(|file| self.copy_local(file))?;
-                    self.pending.settle(count);
-                }
-                Task::Attributes(items) => {
-                    let count = items.len();
-                    items
-                        .iter()
-                        .try_for_each(|item| self.set_attributes(item))?;
-                    self.pending.settle(count);
-                }
-                Task::CopyOwn(relocation) => {
-                    self.copy_own(&relocation)?;
-                    self.pending.settle(1);
+            self.work_on(task)
+        })
+    }
+
+    fn work_on(&self, task: Task) -> Result<()> {
+        let mut settled = 1;
+        match task {
+            Task::Batch(frame) => self.write_batch(&frame)?,
+            Task::Lane(lane) => {
+                self.remember_lane(&lane);
+                while let Some(part) = lane.next() {
+                    self.write_part(&lane, part)?;
                 }
             }
+            Task::Dir(dir, cost) => self.write_streamed_dir(dir, cost)?,
+            Task::Streamed(top) => self.pending.streamed(&top)?,
+            Task::Unsent(path, why, cost) => {
+                self.pending.fault(self, &path, why)?;
+                self.give_credit(cost)?;
+            }
+            // Settled when the file has come.
+            Task::Ask(path) => {
+                settled = 0;
+                self.ask(path)?;
+            }
+            Task::CopyLocal(files, cost) => {
+                settled = files.len();
+                files
+                    .into_iter()
+                    .try_for_each(|file| self.copy_local(file))?;
+                self.give_credit(cost)?;
+            }
+            Task::Attributes(items) => {
+                settled = items.len();
+                items
+                    .iter()
+                    .try_for_each(|item| self.set_attributes(item))?;
+            }
+            Task::CopyOwn(relocation) => self.copy_own(&relocation)?,
         }
+        self.pending.settle(settled);
         Ok(())
     }
 
@@ -395,7 +389,7 @@ impl Session<'_> {
     }
 
     /// Makes what a streamed directory lists; in a dry run only says so.
-    fn write_streamed_dir(&self, streamed: StreamedDir) -> Result<()> {
+    fn write_streamed_dir(&self, streamed: StreamedDir, cost: u64) -> Result<()> {
         let StreamedDir { dir, entries, .. } = streamed;
         self.counts
             .streamed_entries
@@ -422,14 +416,21 @@ impl Session<'_> {
                 self.counts.would_land(&file);
                 self.item(&file.path, EntryKind::File, Action::Transfer, file.changes);
             }
-            return Ok(());
+            return self.give_credit(cost);
         }
+        if files.is_empty() {
+            return self.give_credit(cost);
+        }
+        // The cost comes back as the files are done: so listing does not run far ahead.
         self.pending.add(files.len());
-        let count = files.len();
-        for chunk in super::chunks(files, super::FILES_A_TASK) {
-            self.shared.tasks.push_front(Task::CopyLocal(chunk));
+        let chunks = super::chunks(files, super::FILES_A_TASK);
+        let share = cost / chunks.len() as u64;
+        self.give_credit(cost - share * chunks.len() as u64)?;
+        for chunk in chunks {
+            self.shared
+                .tasks
+                .push_into(&dir, Task::CopyLocal(chunk, share));
         }
-        debug_assert!(count == 0 || self.role.local_source.is_some());
         Ok(())
     }
 
