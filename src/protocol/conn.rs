@@ -294,7 +294,7 @@ impl Inbox {
     }
 
     /// The next frame that is no heartbeat; `None` when the other end closed between frames.
-    pub fn next(&mut self) -> Result<Option<Frame>> {
+    pub fn receive(&mut self) -> Result<Option<Frame>> {
         loop {
             let mut header = [0; HEADER];
             if !self.fill(&mut header, true)? {

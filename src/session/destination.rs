@@ -202,6 +202,10 @@ impl DestinationRole<'_> {
             true => ContentInline::No,
             false => ContentInline::Yes,
         };
+        if empty {
+            // The stream may be complete before the first thread here looks.
+            shared.pending.expect_stream(RelPath::root());
+        }
         self.say_hello(
             &hello, &root, &abilities, rules, empty, inline, outbox, shared,
         )?;
@@ -492,7 +496,6 @@ impl Session<'_> {
     /// Takes everything: there is nothing to compare with.
     fn receive_all(&self, root: &DestinationRoot) -> Result<Scanned> {
         self.tell(Event::Phase(Phase::Transferring));
-        self.pending.expect_stream(RelPath::root());
         self.pending.wait(self)?;
         let scanned = self.shared.scanned.take().ok_or_else(|| self.broken())?;
         self.counts.source_problems(scanned.problems);

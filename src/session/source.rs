@@ -216,7 +216,7 @@ impl SourceRole<'_> {
         let recorded_names = recorded.as_ref().map(|recorded| recorded.names.clone());
         let names = match &recorded_names {
             Some(names) => Names::Manifest(names),
-            None => Names::Host(Users::new()),
+            None => Names::Host(Box::new(Users::new())),
         };
         let table = OwnerTable::new(outbox.clone(), &shared.owners, names);
         table.learn(known_owners, &hello.owners)?;

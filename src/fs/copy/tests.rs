@@ -1,3 +1,8 @@
+#![expect(
+    clippy::single_range_in_vec_init,
+    reason = "one range of data is what is meant"
+)]
+
 use std::io::{Read, Seek};
 
 use super::super::testing::{Mounted, name, places};

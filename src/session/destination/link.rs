@@ -88,7 +88,7 @@ impl Ear<'_> {
     fn listen(&mut self, reader: LinkReader) -> Result<()> {
         let received = Arc::clone(&self.shared.received);
         let mut inbox = Inbox::new(reader, self.role.cancel.clone(), received);
-        while let Some(frame) = inbox.next()? {
+        while let Some(frame) = inbox.receive()? {
             match frame.kind {
                 FrameKind::Message => {
                     let cost = frame.wire_bytes;

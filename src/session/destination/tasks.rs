@@ -21,7 +21,7 @@ pub(super) struct Tasks {
 }
 
 enum Work {
-    Task(Task),
+    Task(Box<Task>),
     /// A shard has tasks, and no thread is at them.
     Shard(usize),
 }
@@ -45,7 +45,7 @@ impl Default for Tasks {
 impl Tasks {
     /// Adds a task that any thread may do at any time.
     pub(super) fn push(&self, task: Task) {
-        self.queue.push(Work::Task(task));
+        self.queue.push(Work::Task(Box::new(task)));
     }
 
     /// Adds a task that writes into one directory.
@@ -64,7 +64,7 @@ impl Tasks {
     pub(super) fn run<E>(&self, mut work: impl FnMut(Task) -> Result<(), E>) -> Result<(), E> {
         while let Some(next) = self.queue.pop() {
             match next {
-                Work::Task(task) => work(task)?,
+                Work::Task(task) => work(*task)?,
                 Work::Shard(index) => {
                     while let Some(task) = self.next_in(index) {
                         work(task)?;

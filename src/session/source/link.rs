@@ -100,7 +100,7 @@ fn read_all(
     outbox: &Outbox,
 ) -> Result<()> {
     let mut inbox = Inbox::new(reader, role.cancel.clone(), Default::default());
-    while let Some(frame) = inbox.next()? {
+    while let Some(frame) = inbox.receive()? {
         if frame.kind != FrameKind::Message {
             return Err(Error::protocol("content from a destination"));
         }

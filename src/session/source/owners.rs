@@ -24,7 +24,7 @@ type Key = (bool, u32);
 /// Who knows the names of the source's owners.
 pub(super) enum Names<'a> {
     /// This host.
-    Host(Users),
+    Host(Box<Users>),
     /// The manifest that stands for the source.
     Manifest(&'a OwnerNames),
 }

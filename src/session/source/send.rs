@@ -521,7 +521,7 @@ fn is_unchanged(file: &File, before: &Stat) -> io::Result<bool> {
 }
 
 fn hash_zeros(hasher: &mut blake3::Hasher, mut len: u64) {
-    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     while len > 0 {
         let part = ZEROS.len().min(len as usize);
         hasher.update(&ZEROS[..part]);
