@@ -31,7 +31,7 @@ use crate::manifest::links::Links;
 use crate::manifest::listing::{KeepOwners, Lister, SizeLimits};
 use crate::manifest::record::RecordRules;
 use crate::manifest::scan::{Scan, ScanOptions, root_digest, scan};
-use crate::manifest::state::{FileFact, State};
+use crate::manifest::state::{FactBook, State};
 use crate::options::{Compare, DeltaMode, SyncOptions};
 use crate::path::{Name, RelPath};
 use crate::protocol::conn::{CREDIT, Outbox, run_writer};
@@ -104,7 +104,7 @@ pub(super) struct Session<'a> {
     counts: Counts,
     throttle: Throttle,
     leaders: Mutex<Leaders>,
-    facts: Mutex<HashMap<RelPath, Vec<FileFact>>>,
+    facts: FactBook,
     owed: Mutex<u64>,
     /// Bytes that have come in.
     received: Arc<AtomicU64>,
@@ -221,7 +221,7 @@ impl DestinationRole<'_> {
             counts: Counts::default(),
             throttle: Throttle::new(self.options.transfer.bandwidth_bytes_per_s),
             leaders: Mutex::default(),
-            facts: Mutex::default(),
+            facts: FactBook::default(),
             owed: Mutex::default(),
             received: Arc::clone(&shared.received),
             leftovers: OnceLock::new(),
@@ -576,15 +576,7 @@ impl Session<'_> {
         let Some(dir) = &root.dir else {
             return;
         };
-        let facts = std::mem::take(&mut *self.facts.lock().unwrap_or_else(PoisonError::into_inner));
-        for (path, facts) in facts {
-            if let Ok(stat) = dir.open_dir(&path).and_then(|dir| dir.stat_self()) {
-                let mut all = state.facts(&stat);
-                all.retain(|old| facts.iter().all(|new| new.ino != old.ino));
-                all.extend(facts);
-                update.files(&stat, all);
-            }
-        }
+        self.facts.store_into(dir, state, &mut update);
         let mut notes = state_notes(dir);
         if let Ok(abilities) = probe(dir, self.role.root) {
             let me = fs::Process::current().uid;

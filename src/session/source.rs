@@ -21,7 +21,7 @@ use crate::manifest::links::Links;
 use crate::manifest::listing::{Lister, Listing, SizeLimits};
 use crate::manifest::recorded::Recorded;
 use crate::manifest::scan::{Scan, ScanOptions, scan};
-use crate::manifest::state::{State, StateUpdate};
+use crate::manifest::state::{FactBook, State, StateUpdate};
 use crate::options::SyncOptions;
 use crate::path::{Name, RelPath};
 use crate::protocol::conn::{CREDIT, Outbox};
@@ -136,6 +136,8 @@ pub(super) struct Serving<'a> {
     jobs: &'a Queue<Job>,
     sums: &'a link::SumsSlots,
     throttle: &'a Throttle,
+    /// Hashes of what was sent.
+    facts: FactBook,
     next_id: AtomicU64,
     root_dev: u64,
     /// A single file's name here and at the destination.
@@ -313,6 +315,7 @@ impl SourceRole<'_> {
             jobs: &shared.jobs,
             sums: &shared.sums,
             throttle: &throttle,
+            facts: FactBook::default(),
             next_id: AtomicU64::new(0),
             root_dev: root.dir.stat_self().map_or(0, |stat| stat.dev),
             renamed: root.single.clone().zip(hello.single.clone()),
@@ -325,7 +328,11 @@ impl SourceRole<'_> {
             serving.stream_root(hello.content);
         }
         serving.serve_jobs()?;
-        Ok(update.unwrap_or_default())
+        let mut update = update.unwrap_or_default();
+        if let Some(state) = serving.lister.state {
+            serving.facts.store_into(&root.dir, state, &mut update);
+        }
+        Ok(update)
     }
 
     fn scan(&self, lister: &Lister<'_>, outbox: &Outbox) -> Result<Scan> {
