@@ -10,6 +10,7 @@ use crate::events::{Cancel, Problem, Side};
 use crate::filter::{Rules, Verdict};
 use crate::fs::{self, Dir, ListScratch, Stat, Target, XattrSelect};
 use crate::manifest::links::Links;
+use crate::manifest::lost::Lost;
 use crate::manifest::record::{Entry, RecordRules};
 use crate::manifest::state::{FileFact, State};
 use crate::path::{Name, RelPath};
@@ -110,6 +111,8 @@ pub struct Lister<'a> {
     pub reserved: Option<Name>,
     /// Hard-link groups.
     pub links: &'a Links,
+    /// What the other side cannot hold, where this side counts it.
+    pub lost: Option<&'a Lost>,
     /// What earlier runs learnt.
     pub state: Option<&'a State>,
     /// Hash content anew even where the state knows it.
@@ -272,8 +275,8 @@ impl Lister<'_> {
         };
         let hidden = |kind| verdict(kind).is_excluded();
         // The kind in the directory often decides before a `statx` is spent.
-        if kind.is_some_and(|kind| hidden(kind) || !self.rules.takes(kind)) {
-            listing.hides = true;
+        if let Some(kind) = kind.filter(|&kind| hidden(kind) || !self.rules.takes(kind)) {
+            self.leave_out(kind, hidden(kind), listing);
             return Ok(());
         }
         let mut stat = match dir.stat(&name) {
@@ -292,7 +295,7 @@ impl Lister<'_> {
         }
         let found = stat.meta.kind;
         if (kind != Some(found)) && (hidden(found) || !self.rules.takes(found)) {
-            listing.hides = true;
+            self.leave_out(found, hidden(found), listing);
             return Ok(());
         }
         if found == EntryKind::File && !self.sizes.admit(stat.meta.size) {
@@ -311,8 +314,18 @@ impl Lister<'_> {
         Ok(())
     }
 
+    fn leave_out(&self, kind: EntryKind, by_filter: bool, listing: &mut Listing) {
+        listing.hides = true;
+        if let Some(lost) = self.lost.filter(|_| !by_filter) {
+            lost.kind(kind);
+        }
+    }
+
     /// An entry as far as `statx` tells it.
     fn plain_entry(&self, name: Name, stat: &Stat, owners: &mut OwnersHere) -> io::Result<Entry> {
+        if let Some(lost) = self.lost {
+            lost.entry(stat);
+        }
         let mut meta = stat.meta;
         (meta.uid, meta.gid) = owners.map(self.owners, (meta.uid, meta.gid))?;
         meta.mode = (self.modes)(meta.kind, meta.mode);
@@ -397,6 +410,7 @@ impl Lister<'_> {
     ) -> io::Result<()> {
         self.read_target(dir, row)?;
         row.entry.xattrs = self.read_xattrs(dir, row)?;
+        self.count_lost_attributes(&Target::Entry(dir, &row.entry.name))?;
         if row.entry.meta.kind == EntryKind::File {
             self.read_content(dir, row, known, facts)?;
         }
@@ -410,6 +424,19 @@ impl Lister<'_> {
             } else {
                 fs::read_fake_target(dir, &row.entry.name)?
             };
+        }
+        Ok(())
+    }
+
+    fn count_lost_attributes(&self, target: &Target<'_>) -> io::Result<()> {
+        let Some(lost) = self.lost else {
+            return Ok(());
+        };
+        let (xattrs, acls) = lost.attributes();
+        if xattrs || acls {
+            let found = fs::read_xattrs(target, XattrSelect { xattrs, acls })?;
+            let (acls, xattrs): (Vec<_>, Vec<_>) = found.iter().partition(|x| x.is_acl());
+            lost.attributes_of(!xattrs.is_empty(), !acls.is_empty());
         }
         Ok(())
     }

@@ -233,7 +233,7 @@ impl Scanner<'_> {
         let known = lister
             .state
             .filter(|_| !lister.rehash && self.options.sink.is_none())
-            .filter(|_| listing.problems.is_empty())
+            .filter(|_| listing.problems.is_empty() && !counts_attributes(lister))
             .and_then(|state| state.dir(self.rules_key, &job.stat))
             .filter(|fact| fact.stats == stats);
         if let Some(fact) = known {
@@ -365,6 +365,13 @@ impl Scanner<'_> {
 fn shallow_of(rows: &[Row], rules: &RecordRules) -> Digest {
     let entries: Vec<&Entry> = rows.iter().map(|row| &row.entry).collect();
     shallow_digest(&entries, rules)
+}
+
+/// Whether attributes must be looked at only to be counted.
+fn counts_attributes(lister: &Lister<'_>) -> bool {
+    lister
+        .lost
+        .is_some_and(|lost| lost.attributes() != (false, false))
 }
 
 /// The local stat digest: all that `statx` says and that an edit moves, and the owners' numbers

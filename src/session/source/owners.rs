@@ -93,7 +93,7 @@ impl<'a> OwnerTable<'a> {
         Some((
             entries,
             format!(
-                "ownership of {entries} entries ({shown}{more}) is not kept: the receiver is not \
+                "ownership ({shown}{more}) is not kept: the receiver is not \
                  root; run it as root, with --sudo, or store ownership with --fake-super"
             ),
         ))
