@@ -342,7 +342,7 @@ impl Finder<'_> {
 }
 
 /// Where an entry of ours will be when the moves that are planned so far are done.
-fn where_now(plan: &Plan, path: &RelPath) -> RelPath {
+pub(super) fn where_now(plan: &Plan, path: &RelPath) -> RelPath {
     let moved = plan
         .moves
         .iter()
