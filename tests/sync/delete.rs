@@ -239,3 +239,12 @@ fn guards_hold_over_a_wire() {
         assert_eq!(text_of(&lab.dst.join("a")), "x");
     }
 }
+
+#[test]
+fn a_directory_that_a_file_replaces_counts_as_deleted() {
+    let lab = Lab::with_source("f old 'now a file'");
+    lab.destination(&files("old/", 11));
+    assert_refused_untouched(&lab, &["--delete", "--max-delete", "10"]);
+    lab.sync(&["--delete", "--max-delete", "11"]).ok();
+    lab.assert_synced();
+}
