@@ -468,6 +468,12 @@ impl Serving<'_> {
 
     /// A directory's listing, complete.
     fn list(&self, dir: &RelPath, scratch: &mut ListScratch) -> io::Result<Listing> {
+        let node = self
+            .scan
+            .and_then(|scan| Some(scan.tree.node(scan.tree.find(dir)?)));
+        if node.is_some_and(|node| node.flags.elsewhere) {
+            return Ok(Listing::default());
+        }
         match self.recorded {
             Some(recorded) => Ok(recorded.list(dir)),
             None => self.lister.list(dir, scratch),

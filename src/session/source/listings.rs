@@ -38,7 +38,8 @@ impl Serving<'_> {
             return self.reply(dir, ListingBody::Unreadable, Vec::new());
         };
         let node = tree.node(id);
-        if node.flags.unreadable {
+        // What another filesystem hides at a mount point is not known either.
+        if node.flags.unreadable || node.flags.elsewhere {
             return self.reply(dir, ListingBody::Unreadable, Vec::new());
         }
         let subdirs = subdir_digests(tree, id);
