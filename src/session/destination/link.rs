@@ -91,7 +91,7 @@ impl Ear<'_> {
         while let Some(frame) = inbox.receive()? {
             match frame.kind {
                 FrameKind::Message => {
-                    let cost = frame.wire_bytes;
+                    let cost = frame.credit_bytes;
                     if !self.take(decode_message(&frame.body)?, cost)? {
                         return Ok(());
                     }

@@ -234,7 +234,7 @@ impl Session<'_> {
             let written = self.applier()?.write_small(&path, entry, content, *hash);
             self.landed(path, entry, arrival, written, *hash, false)?;
         }
-        self.give_credit(frame.wire_bytes)
+        self.give_credit(frame.credit_bytes)
     }
 
     /// Reports a file that has landed, or not.
@@ -283,7 +283,7 @@ impl Session<'_> {
             Part::Data { offset, frame } => {
                 let (_, _, bytes) = decode_data(&frame.body)?;
                 self.on_file(&mut file, |incoming| incoming.write(offset, bytes))?;
-                self.give_credit(frame.wire_bytes)
+                self.give_credit(frame.credit_bytes)
             }
             Part::Copies { ops, cost } => {
                 self.on_file(&mut file, |incoming| {
