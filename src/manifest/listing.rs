@@ -10,6 +10,7 @@ use crate::events::{Cancel, Problem, Side};
 use crate::filter::{Rules, Verdict};
 use crate::fs::{self, Dir, ListScratch, Stat, Target, XattrSelect};
 use crate::manifest::links::Links;
+use crate::manifest::lost::Lost;
 use crate::manifest::record::{Entry, RecordRules};
 use crate::manifest::state::{FileFact, State};
 use crate::path::{Name, RelPath};
@@ -19,9 +20,11 @@ use crate::path::{Name, RelPath};
 /// Called from all scanning threads; may block while the other end is asked. An error ends the
 /// scan.
 pub trait OwnerMap: Sync {
-    /// The destination's numbers for an entry's user and group. Asked once for each entry that is
-    /// listed.
+    /// The destination's numbers for a user and a group. Asked once for each pair in a directory.
     fn owner(&self, uid: u32, gid: u32) -> io::Result<(u32, u32)>;
+
+    /// Notes that so many entries of a listing have this user and group.
+    fn count(&self, uid: u32, gid: u32, entries: u64);
 }
 
 /// The map of a side whose numbers count as they are.
@@ -31,6 +34,41 @@ pub struct KeepOwners;
 impl OwnerMap for KeepOwners {
     fn owner(&self, uid: u32, gid: u32) -> io::Result<(u32, u32)> {
         Ok((uid, gid))
+    }
+
+    fn count(&self, _: u32, _: u32, _: u64) {}
+}
+
+/// The owners met in one directory: so few that a list is faster than any table, and that the
+/// shared one behind it is seldom asked.
+#[derive(Default)]
+struct OwnersHere(Vec<OwnerHere>);
+
+struct OwnerHere {
+    here: (u32, u32),
+    there: (u32, u32),
+    entries: u64,
+}
+
+impl OwnersHere {
+    fn map(&mut self, owners: &dyn OwnerMap, here: (u32, u32)) -> io::Result<(u32, u32)> {
+        if let Some(known) = self.0.iter_mut().find(|known| known.here == here) {
+            known.entries += 1;
+            return Ok(known.there);
+        }
+        let there = owners.owner(here.0, here.1)?;
+        self.0.push(OwnerHere {
+            here,
+            there,
+            entries: 1,
+        });
+        Ok(there)
+    }
+
+    fn count(&self, owners: &dyn OwnerMap) {
+        for known in &self.0 {
+            owners.count(known.here.0, known.here.1, known.entries);
+        }
     }
 }
 
@@ -73,6 +111,8 @@ pub struct Lister<'a> {
     pub reserved: Option<Name>,
     /// Hard-link groups.
     pub links: &'a Links,
+    /// What the other side cannot hold, where this side counts it.
+    pub lost: Option<&'a Lost>,
     /// What earlier runs learnt.
     pub state: Option<&'a State>,
     /// Hash content anew even where the state knows it.
@@ -148,10 +188,13 @@ impl Lister<'_> {
         names.sort_unstable();
         listing.rows.reserve_exact(names.len());
         let filter = self.filter_in(path)?;
+        let mut owners = OwnersHere::default();
         for (name, kind) in names {
             self.cancel.check().map_err(io::Error::other)?;
-            self.add_entry(dir, path, &filter, name, kind, &mut listing)?;
+            let at = (dir, path, filter.as_ref());
+            self.add_entry(at, name, kind, &mut owners, &mut listing)?;
         }
+        owners.count(self.owners);
         Ok(listing)
     }
 
@@ -217,11 +260,10 @@ impl Lister<'_> {
 
     fn add_entry(
         &self,
-        dir: &Dir,
-        path: &RelPath,
-        filter: &Rules,
+        (dir, path, filter): (&Dir, &RelPath, &Rules),
         name: Name,
         kind: Option<EntryKind>,
+        owners: &mut OwnersHere,
         listing: &mut Listing,
     ) -> io::Result<()> {
         let verdict = |kind| match filter.is_empty() {
@@ -233,8 +275,8 @@ impl Lister<'_> {
         };
         let hidden = |kind| verdict(kind).is_excluded();
         // The kind in the directory often decides before a `statx` is spent.
-        if kind.is_some_and(|kind| hidden(kind) || !self.rules.takes(kind)) {
-            listing.hides = true;
+        if let Some(kind) = kind.filter(|&kind| hidden(kind) || !self.rules.takes(kind)) {
+            self.leave_out(kind, hidden(kind), listing);
             return Ok(());
         }
         let mut stat = match dir.stat(&name) {
@@ -253,7 +295,7 @@ impl Lister<'_> {
         }
         let found = stat.meta.kind;
         if (kind != Some(found)) && (hidden(found) || !self.rules.takes(found)) {
-            listing.hides = true;
+            self.leave_out(found, hidden(found), listing);
             return Ok(());
         }
         if found == EntryKind::File && !self.sizes.admit(stat.meta.size) {
@@ -265,17 +307,27 @@ impl Lister<'_> {
         // What must stay cannot go along when its directory is moved or deleted as a whole.
         listing.hides |= protected;
         listing.rows.push(Row {
-            entry: self.plain_entry(name, &stat)?,
+            entry: self.plain_entry(name, &stat, owners)?,
             stat,
             protected,
         });
         Ok(())
     }
 
+    fn leave_out(&self, kind: EntryKind, by_filter: bool, listing: &mut Listing) {
+        listing.hides = true;
+        if let Some(lost) = self.lost.filter(|_| !by_filter) {
+            lost.kind(kind);
+        }
+    }
+
     /// An entry as far as `statx` tells it.
-    fn plain_entry(&self, name: Name, stat: &Stat) -> io::Result<Entry> {
+    fn plain_entry(&self, name: Name, stat: &Stat, owners: &mut OwnersHere) -> io::Result<Entry> {
+        if let Some(lost) = self.lost {
+            lost.entry(stat);
+        }
         let mut meta = stat.meta;
-        (meta.uid, meta.gid) = self.owners.owner(meta.uid, meta.gid)?;
+        (meta.uid, meta.gid) = owners.map(self.owners, (meta.uid, meta.gid))?;
         meta.mode = (self.modes)(meta.kind, meta.mode);
         let shared =
             self.rules.fidelity.hard_links && stat.nlink > 1 && meta.kind != EntryKind::Dir;
@@ -297,7 +349,9 @@ impl Lister<'_> {
             return Ok(None);
         }
         let filter = self.filter_in(path)?;
-        self.add_entry(dir, path, &filter, name.clone(), None, &mut listing)?;
+        let at = (dir, path, filter.as_ref());
+        let mut owners = OwnersHere::default();
+        self.add_entry(at, name.clone(), None, &mut owners, &mut listing)?;
         let Some(mut row) = listing.rows.pop() else {
             return Ok(None);
         };
@@ -314,7 +368,9 @@ impl Lister<'_> {
             fs::overlay_fake_stat(&target, &mut stat)?;
         }
         let name = Name::new(b"root").map_err(io::Error::other)?;
-        let mut entry = self.plain_entry(name, &stat)?;
+        let mut owners = OwnersHere::default();
+        let mut entry = self.plain_entry(name, &stat, &mut owners)?;
+        owners.count(self.owners);
         entry.xattrs = self.select_xattrs(&target, stat.meta.mode)?;
         Ok(Row {
             entry,
@@ -354,6 +410,7 @@ impl Lister<'_> {
     ) -> io::Result<()> {
         self.read_target(dir, row)?;
         row.entry.xattrs = self.read_xattrs(dir, row)?;
+        self.count_lost_attributes(&Target::Entry(dir, &row.entry.name))?;
         if row.entry.meta.kind == EntryKind::File {
             self.read_content(dir, row, known, facts)?;
         }
@@ -367,6 +424,19 @@ impl Lister<'_> {
             } else {
                 fs::read_fake_target(dir, &row.entry.name)?
             };
+        }
+        Ok(())
+    }
+
+    fn count_lost_attributes(&self, target: &Target<'_>) -> io::Result<()> {
+        let Some(lost) = self.lost else {
+            return Ok(());
+        };
+        let (xattrs, acls) = lost.attributes();
+        if xattrs || acls {
+            let found = fs::read_xattrs(target, XattrSelect { xattrs, acls })?;
+            let (acls, xattrs): (Vec<_>, Vec<_>) = found.iter().partition(|x| x.is_acl());
+            lost.attributes_of(!xattrs.is_empty(), !acls.is_empty());
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 pub mod content;
 pub mod links;
 pub mod listing;
+pub mod lost;
 pub mod record;
 pub mod recorded;
 pub mod scan;

@@ -154,6 +154,8 @@ struct Scanner<'a> {
 struct Shared {
     stack: Vec<Job>,
     busy: usize,
+    /// Workers that wait for a directory.
+    waiting: usize,
     tree: Tree,
     problems: Vec<Problem>,
     leftovers: Vec<(RelPath, Name)>,
@@ -186,8 +188,14 @@ impl Scanner<'_> {
                 Ok(digested) => self.enter(&mut shared, job, digested),
                 Err(err) => self.fail(&mut shared, job, err),
             }
-            self.wake.notify_all();
+            // Most directories have no subdirectories: waking the others for each would cost more
+            // than it finds.
+            let over = shared.stack.is_empty() && shared.busy == 0;
+            if shared.waiting > 0 && (over || !shared.stack.is_empty()) {
+                self.wake.notify_all();
+            }
         }
+        self.wake.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -207,10 +215,12 @@ impl Scanner<'_> {
             if shared.busy == 0 {
                 return None;
             }
+            shared.waiting += 1;
             shared = self
                 .wake
                 .wait(shared)
                 .unwrap_or_else(PoisonError::into_inner);
+            shared.waiting -= 1;
         }
     }
 
@@ -223,7 +233,7 @@ impl Scanner<'_> {
         let known = lister
             .state
             .filter(|_| !lister.rehash && self.options.sink.is_none())
-            .filter(|_| listing.problems.is_empty())
+            .filter(|_| listing.problems.is_empty() && !counts_attributes(lister))
             .and_then(|state| state.dir(self.rules_key, &job.stat))
             .filter(|fact| fact.stats == stats);
         if let Some(fact) = known {
@@ -355,6 +365,13 @@ impl Scanner<'_> {
 fn shallow_of(rows: &[Row], rules: &RecordRules) -> Digest {
     let entries: Vec<&Entry> = rows.iter().map(|row| &row.entry).collect();
     shallow_digest(&entries, rules)
+}
+
+/// Whether attributes must be looked at only to be counted.
+fn counts_attributes(lister: &Lister<'_>) -> bool {
+    lister
+        .lost
+        .is_some_and(|lost| lost.attributes() != (false, false))
 }
 
 /// The local stat digest: all that `statx` says and that an edit moves, and the owners' numbers

@@ -1,7 +1,9 @@
 //! What earlier runs learnt of a root, in an embedded database. A cache: a run is right without
 //! it, and every row is believed only where the file or directory is as it was.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redb::{
     Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition,
@@ -10,7 +12,8 @@ use redb::{
 
 use crate::digest::{ContentHash, Digest};
 use crate::entry::Timestamp;
-use crate::fs::Stat;
+use crate::fs::{Dir, Stat};
+use crate::path::RelPath;
 
 /// `[rules 8][device 8][inode 8]` to [`DirFact`]: what a directory's entries digest to.
 const DIRS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("dirs-1");
@@ -114,6 +117,60 @@ impl FileFact {
             ctime,
             hash: ContentHash(take(bytes)?),
         })
+    }
+}
+
+/// Hashes that a run came by as it sent or wrote files, by directory, until it has succeeded.
+///
+/// Bounded: what does not fit is not remembered, and hashed again should it ever look suspicious.
+#[derive(Debug, Default)]
+pub struct FactBook(Mutex<Facts>);
+
+#[derive(Debug, Default)]
+struct Facts {
+    by_dir: HashMap<RelPath, Vec<FileFact>>,
+    count: usize,
+}
+
+impl FactBook {
+    /// About 8 MB.
+    const MOST: usize = 100_000;
+
+    /// Remembers a file's hash.
+    pub fn note(&self, dir: &RelPath, fact: FileFact) {
+        let mut facts = self.lock();
+        if facts.count < FactBook::MOST {
+            facts.count += 1;
+            match facts.by_dir.get_mut(dir) {
+                Some(known) => known.push(fact),
+                None => {
+                    facts.by_dir.insert(dir.clone(), vec![fact]);
+                }
+            }
+        }
+    }
+
+    /// Adds what was remembered to what shall be stored.
+    pub fn store_into(&self, root: &Dir, state: &State, update: &mut StateUpdate) {
+        let facts = std::mem::take(&mut *self.lock());
+        for (path, facts) in facts.by_dir {
+            // A directory that is gone has nothing to be remembered.
+            if let Ok(stat) = root.open_dir(&path).and_then(|dir| dir.stat_self()) {
+                let mut all = facts;
+                let known = state.facts(&stat);
+                all.sort_unstable_by_key(|fact| fact.ino);
+                let old = known
+                    .into_iter()
+                    .filter(|old| all.binary_search_by_key(&old.ino, |new| new.ino).is_err())
+                    .collect::<Vec<_>>();
+                all.extend(old);
+                update.files(&stat, all);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Facts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -22,8 +22,7 @@ use crate::apply::{Applier, ApplyOptions, Aside};
 use crate::entry::EntryKind;
 use crate::error::{Error, Result};
 use crate::events::{
-    Action, Cancel, Changes, Churn, ChurnKind, Event, Item, Observer, Phase, Problem, Side,
-    Summary, Warning,
+    Action, Cancel, Changes, Churn, ChurnKind, Event, Item, Observer, Phase, Problem, Side, Summary,
 };
 use crate::filter::Rules;
 use crate::fs::{self, Abilities, Dir};
@@ -31,8 +30,8 @@ use crate::manifest::links::Links;
 use crate::manifest::listing::{KeepOwners, Lister, SizeLimits};
 use crate::manifest::record::RecordRules;
 use crate::manifest::scan::{Scan, ScanOptions, root_digest, scan};
-use crate::manifest::state::{FileFact, State};
-use crate::options::{Compare, DeltaMode, SyncOptions};
+use crate::manifest::state::{FactBook, State};
+use crate::options::{Compare, DeltaMode, Fidelity, SyncOptions};
 use crate::path::{Name, RelPath};
 use crate::protocol::conn::{CREDIT, Outbox, run_writer};
 use crate::protocol::message::{
@@ -104,7 +103,7 @@ pub(super) struct Session<'a> {
     counts: Counts,
     throttle: Throttle,
     leaders: Mutex<Leaders>,
-    facts: Mutex<HashMap<RelPath, Vec<FileFact>>>,
+    facts: FactBook,
     owed: Mutex<u64>,
     /// Bytes that have come in.
     received: Arc<AtomicU64>,
@@ -195,7 +194,7 @@ impl DestinationRole<'_> {
                 rustix::io::Errno::ROFS,
             ));
         }
-        let rules = self.agree(&hello, &abilities, outbox);
+        let rules = self.agree(&hello, &abilities);
         let filter = self.filter()?;
         let empty = self.is_empty(&root)?;
         let inline = match self.local_source.is_some() || dry_run {
@@ -221,7 +220,7 @@ impl DestinationRole<'_> {
             counts: Counts::default(),
             throttle: Throttle::new(self.options.transfer.bandwidth_bytes_per_s),
             leaders: Mutex::default(),
-            facts: Mutex::default(),
+            facts: FactBook::default(),
             owed: Mutex::default(),
             received: Arc::clone(&shared.received),
             leftovers: OnceLock::new(),
@@ -257,55 +256,20 @@ impl DestinationRole<'_> {
         probe(dir, self.root)
     }
 
-    /// What both sides compare: what was asked for, less what the destination cannot hold, which
-    /// is said once.
-    fn agree(&self, hello: &SourceHello, abilities: &Abilities, outbox: &Outbox) -> RecordRules {
-        let mut fidelity = self.options.fidelity;
-        let drop_what = |flag: &mut bool, able: bool, topic: &str, what: &str| {
-            if *flag && !able {
-                *flag = false;
-                self.tell(
-                    outbox,
-                    Event::Warning(Warning {
-                        topic: topic.to_string(),
-                        entries: 0,
-                        message: format!("{what} are not kept: the destination cannot hold them"),
-                    }),
-                );
-            }
-        };
+    /// What both sides compare: what was asked for, less what the destination cannot hold. What
+    /// that costs is counted, and said, by the source.
+    fn agree(&self, hello: &SourceHello, abilities: &Abilities) -> RecordRules {
         let fake = self.options.fake_super;
-        drop_what(
-            &mut fidelity.xattrs,
-            abilities.user_xattrs,
-            "xattrs",
-            "extended attributes",
-        );
-        drop_what(&mut fidelity.acls, abilities.acls || fake, "acls", "ACLs");
-        drop_what(
-            &mut fidelity.symlinks,
-            abilities.symlinks || fake,
-            "symlinks",
-            "symlinks",
-        );
-        drop_what(
-            &mut fidelity.hard_links,
-            abilities.hard_links,
-            "hard-links",
-            "hard links",
-        );
-        drop_what(
-            &mut fidelity.devices,
-            abilities.devices || fake,
-            "devices",
-            "device nodes",
-        );
-        drop_what(
-            &mut fidelity.perms,
-            abilities.modes || fake,
-            "modes",
-            "modes",
-        );
+        let asked = self.options.fidelity;
+        let fidelity = Fidelity {
+            perms: asked.perms && (abilities.modes || fake),
+            xattrs: asked.xattrs && abilities.user_xattrs,
+            acls: asked.acls && (abilities.acls || fake),
+            hard_links: asked.hard_links && abilities.hard_links,
+            symlinks: asked.symlinks && (abilities.symlinks || fake),
+            devices: asked.devices && (abilities.devices || fake),
+            ..asked
+        };
         let content = match self.options.compare {
             Compare::Checksum | Compare::IgnoreTimes => true,
             // Without times the quick check would have only sizes to go by.
@@ -471,6 +435,7 @@ impl Session<'_> {
             only: root.single.clone(),
             reserved: Some(trash_name()),
             links,
+            lost: None,
             state: state.as_deref(),
             rehash: self.options().rehash,
             cancel: self.role.cancel,
@@ -576,15 +541,7 @@ impl Session<'_> {
         let Some(dir) = &root.dir else {
             return;
         };
-        let facts = std::mem::take(&mut *self.facts.lock().unwrap_or_else(PoisonError::into_inner));
-        for (path, facts) in facts {
-            if let Ok(stat) = dir.open_dir(&path).and_then(|dir| dir.stat_self()) {
-                let mut all = state.facts(&stat);
-                all.retain(|old| facts.iter().all(|new| new.ino != old.ino));
-                all.extend(facts);
-                update.files(&stat, all);
-            }
-        }
+        self.facts.store_into(dir, state, &mut update);
         let mut notes = state_notes(dir);
         if let Ok(abilities) = probe(dir, self.role.root) {
             let me = fs::Process::current().uid;

@@ -59,6 +59,7 @@ pub fn export_manifest(
         only: source.single.clone(),
         reserved: Some(trash_name()),
         links: &links,
+        lost: None,
         state: state.as_ref(),
         rehash: options.rehash,
         cancel,

@@ -19,9 +19,10 @@ use crate::fs::{self, Dir, ListScratch, Users};
 use crate::manifest::content::{hash_of, hash_tree};
 use crate::manifest::links::Links;
 use crate::manifest::listing::{Lister, Listing, SizeLimits};
+use crate::manifest::lost::Lost;
 use crate::manifest::recorded::Recorded;
 use crate::manifest::scan::{Scan, ScanOptions, scan};
-use crate::manifest::state::{State, StateUpdate};
+use crate::manifest::state::{FactBook, State, StateUpdate};
 use crate::options::SyncOptions;
 use crate::path::{Name, RelPath};
 use crate::protocol::conn::{CREDIT, Outbox};
@@ -136,6 +137,8 @@ pub(super) struct Serving<'a> {
     jobs: &'a Queue<Job>,
     sums: &'a link::SumsSlots,
     throttle: &'a Throttle,
+    /// Hashes of what was sent.
+    facts: FactBook,
     next_id: AtomicU64,
     root_dev: u64,
     /// A single file's name here and at the destination.
@@ -233,6 +236,7 @@ impl SourceRole<'_> {
                 })?;
         }
         let links = Links::default();
+        let lost = Lost::new(self.options.fidelity, hello.rules.fidelity);
         let modes = ModeRules::parse(&self.options.chmod)?;
         let modes = |kind, mode| modes.apply(kind, mode);
         let lister = Lister {
@@ -250,6 +254,7 @@ impl SourceRole<'_> {
             only: single,
             reserved: Some(trash_name()),
             links: &links,
+            lost: Some(&lost),
             state: state.as_ref(),
             rehash: self.options.rehash,
             cancel: self.cancel,
@@ -264,6 +269,9 @@ impl SourceRole<'_> {
             &hello,
         )?;
         self.warn_of_owners(&table, outbox);
+        if hello.empty {
+            self.warn_of_lost(&lost, outbox);
+        }
         let summary = shared.done.take().ok_or_else(closed)?;
         if self.mode == Mode::Sync
             && !self.options.dry_run
@@ -313,6 +321,7 @@ impl SourceRole<'_> {
             jobs: &shared.jobs,
             sums: &shared.sums,
             throttle: &throttle,
+            facts: FactBook::default(),
             next_id: AtomicU64::new(0),
             root_dev: root.dir.stat_self().map_or(0, |stat| stat.dev),
             renamed: root.single.clone().zip(hello.single.clone()),
@@ -325,7 +334,11 @@ impl SourceRole<'_> {
             serving.stream_root(hello.content);
         }
         serving.serve_jobs()?;
-        Ok(update.unwrap_or_default())
+        let mut update = update.unwrap_or_default();
+        if let Some(state) = serving.lister.state {
+            serving.facts.store_into(&root.dir, state, &mut update);
+        }
+        Ok(update)
     }
 
     fn scan(&self, lister: &Lister<'_>, outbox: &Outbox) -> Result<Scan> {
@@ -339,6 +352,10 @@ impl SourceRole<'_> {
         for problem in &scan.problems {
             self.tell(outbox, Event::Problem(problem.clone()));
         }
+        // Before directories are listed again, and their entries counted twice.
+        if let Some(lost) = lister.lost {
+            self.warn_of_lost(lost, outbox);
+        }
         Ok(scan)
     }
 
@@ -351,6 +368,17 @@ impl SourceRole<'_> {
             bytes: scan.bytes,
             problems: scan.problems.len() as u64,
             moved_device: root.moved_device,
+        }
+    }
+
+    fn warn_of_lost(&self, lost: &Lost, outbox: &Outbox) {
+        for (topic, entries, what) in lost.counts() {
+            let warning = Warning {
+                topic: topic.to_string(),
+                entries,
+                message: format!("{what}: the destination cannot hold them"),
+            };
+            self.tell(outbox, Event::Warning(warning));
         }
     }
 

@@ -179,3 +179,31 @@ fn state_is_readable_by_its_owner_only() {
         assert_eq!(mode & 0o077, 0, "{:?} has mode {mode:o}", entry.path());
     }
 }
+
+/// Changes a file's content and puts its size and time back.
+fn change_in_secret(path: &std::path::Path, content: &str) {
+    let before = fs::metadata(path).unwrap();
+    assert_eq!(before.len(), content.len() as u64);
+    fs::write(path, content).unwrap();
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(before.modified().unwrap()).unwrap();
+}
+
+#[test]
+fn a_change_that_hides_behind_the_old_time_is_found_at_the_source() {
+    let lab = Lab::with_source("f sub/secret 'one' @5\n f sub/other 'x' @5");
+    lab.sync_via(Route::Push, &[]).ok();
+    change_in_secret(&lab.src.join("sub/secret"), "two");
+    lab.sync_via(Route::Push, &[]).ok();
+    assert_eq!(fs::read(lab.dst.join("sub/secret")).unwrap(), b"two");
+    lab.assert_settled(&[]);
+}
+
+#[test]
+fn a_change_that_hides_behind_the_old_time_is_found_at_the_destination() {
+    let lab = Lab::with_source("f sub/secret 'one' @5\n f sub/other 'x' @5");
+    lab.sync_via(Route::Push, &[]).ok();
+    change_in_secret(&lab.dst.join("sub/secret"), "bad");
+    lab.sync_via(Route::Push, &[]).ok();
+    assert_eq!(fs::read(lab.dst.join("sub/secret")).unwrap(), b"one");
+}

@@ -481,10 +481,7 @@ impl Session<'_> {
             self.tell(Event::Warning(Warning {
                 topic: topic.to_string(),
                 entries,
-                message: format!(
-                    "{what} of {entries} entries could not be set: the destination does not \
-                     allow it"
-                ),
+                message: format!("{what} could not be set: the destination does not allow it"),
             }));
         }
         applier

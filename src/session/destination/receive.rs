@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::events::{Action, Problem, Side};
 use crate::fs;
 use crate::manifest::record::Entry;
+use crate::manifest::state::FileFact;
 use crate::path::{Name, RelPath};
 use crate::protocol::frame::{Frame, MAX_BODY, decode_batch, decode_data};
 use crate::protocol::message::{CopyRange, Fault, FromDestination, Outcome, StreamedDir, Want};
@@ -560,18 +561,10 @@ impl Session<'_> {
         }
     }
 
-    /// Keeps a written file's hash for the state, where reading it again would cost more than the
-    /// row.
+    /// Keeps a written file's hash for the state.
     fn remember_hash(&self, path: &RelPath, landed: &Landed, hash: ContentHash) {
-        const WORTH_A_ROW: u64 = 64 << 10;
-        if landed.stat.meta.size >= WORTH_A_ROW
-            && let Some(dir) = path.parent()
-        {
-            let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-            facts
-                .entry(dir)
-                .or_default()
-                .push(crate::manifest::state::FileFact::new(&landed.stat, hash));
+        if let Some(dir) = path.parent() {
+            self.facts.note(&dir, FileFact::new(&landed.stat, hash));
         }
     }
 }

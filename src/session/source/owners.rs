@@ -93,7 +93,7 @@ impl<'a> OwnerTable<'a> {
         Some((
             entries,
             format!(
-                "ownership of {entries} entries ({shown}{more}) is not kept: the receiver is not \
+                "ownership ({shown}{more}) is not kept: the receiver is not \
                  root; run it as root, with --sudo, or store ownership with --fake-super"
             ),
         ))
@@ -149,10 +149,15 @@ fn text(name: Vec<u8>) -> Option<String> {
 impl OwnerMap for OwnerTable<'_> {
     fn owner(&self, uid: u32, gid: u32) -> io::Result<(u32, u32)> {
         let (user, group) = (self.look_up(false, uid)?, self.look_up(true, gid)?);
-        if !user.held || !group.held {
-            self.unheld.fetch_add(1, Ordering::Relaxed);
-        }
         Ok((user.id, group.id))
+    }
+
+    fn count(&self, uid: u32, gid: u32, entries: u64) {
+        let known = self.known();
+        let is_held = |key: Key| known.get(&key).is_none_or(|reply| reply.held);
+        if !is_held((false, uid)) || !is_held((true, gid)) {
+            self.unheld.fetch_add(entries, Ordering::Relaxed);
+        }
     }
 }
 

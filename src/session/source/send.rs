@@ -16,6 +16,7 @@ use crate::entry::EntryKind;
 use crate::error::{Error, Result};
 use crate::fs::{self, Dir, Stat};
 use crate::manifest::listing::Row;
+use crate::manifest::state::FileFact;
 use crate::path::RelPath;
 use crate::protocol::frame::{DATA_BYTES, empty_batch, encode_batch, encode_data};
 use crate::protocol::message::{
@@ -203,6 +204,7 @@ impl<'a> Sender<'a> {
             }
         }
         let hash = ContentHash::of(&self.contents[start..]);
+        self.serving.facts.note(dir, FileFact::new(&row.stat, hash));
         self.batch
             .files
             .push((self.serving.outward(row.entry), hash));
@@ -269,10 +271,13 @@ impl<'a> Sender<'a> {
             delta: basis.is_some(),
         })?;
         let outcome = match large.send(basis)? {
-            Ok(hash) => Outcome::Complete {
-                len: row.stat.meta.size,
-                hash,
-            },
+            Ok(hash) => {
+                self.serving.facts.note(dir, FileFact::new(&row.stat, hash));
+                Outcome::Complete {
+                    len: row.stat.meta.size,
+                    hash,
+                }
+            }
             Err(err) if err.kind() == io::ErrorKind::ResourceBusy => Outcome::Fault(Fault::Changed),
             Err(err) => Outcome::Fault(self.fault(&path, &err)),
         };

@@ -1,0 +1,100 @@
+//! Counts what a destination cannot hold, so that it is said once and with a number.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::entry::EntryKind;
+use crate::fs::Stat;
+use crate::options::Fidelity;
+
+/// Entries of the source that lose something, by what they lose.
+#[derive(Debug)]
+pub struct Lost {
+    asked: Fidelity,
+    kept: Fidelity,
+    symlinks: AtomicU64,
+    devices: AtomicU64,
+    specials: AtomicU64,
+    hard_links: AtomicU64,
+    modes: AtomicU64,
+    xattrs: AtomicU64,
+    acls: AtomicU64,
+}
+
+impl Lost {
+    /// Nothing yet, of what was `asked` for and is not `kept`.
+    pub fn new(asked: Fidelity, kept: Fidelity) -> Lost {
+        let zero = || AtomicU64::new(0);
+        Lost {
+            asked,
+            kept,
+            symlinks: zero(),
+            devices: zero(),
+            specials: zero(),
+            hard_links: zero(),
+            modes: zero(),
+            xattrs: zero(),
+            acls: zero(),
+        }
+    }
+
+    /// Which attributes must be looked for though they are not kept: extended ones, ACLs.
+    pub fn attributes(&self) -> (bool, bool) {
+        (
+            self.asked.xattrs && !self.kept.xattrs,
+            self.asked.acls && !self.kept.acls,
+        )
+    }
+
+    /// Counts an entry that does not take part because of its kind.
+    pub fn kind(&self, kind: EntryKind) {
+        let (total, asked) = match kind {
+            EntryKind::Symlink => (&self.symlinks, self.asked.symlinks),
+            EntryKind::Fifo | EntryKind::Socket => (&self.specials, self.asked.specials),
+            EntryKind::CharDevice | EntryKind::BlockDevice => (&self.devices, self.asked.devices),
+            EntryKind::File | EntryKind::Dir => return,
+        };
+        total.fetch_add(u64::from(asked), Ordering::Relaxed);
+    }
+
+    /// Counts what an entry that takes part loses of what `statx` tells.
+    pub fn entry(&self, stat: &Stat) {
+        let is_linked = stat.nlink > 1 && stat.meta.kind != EntryKind::Dir;
+        if is_linked && self.asked.hard_links && !self.kept.hard_links {
+            self.hard_links.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.asked.perms && !self.kept.perms {
+            self.modes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts the attributes that an entry loses.
+    pub fn attributes_of(&self, has_xattrs: bool, has_acls: bool) {
+        self.xattrs.fetch_add(has_xattrs.into(), Ordering::Relaxed);
+        self.acls.fetch_add(has_acls.into(), Ordering::Relaxed);
+    }
+
+    /// What was lost so far: a fixed word, how many entries, and what for people.
+    pub fn counts(&self) -> Vec<(&'static str, u64, &'static str)> {
+        [
+            ("symlinks", &self.symlinks, "symlinks are left out"),
+            ("devices", &self.devices, "device nodes are left out"),
+            ("specials", &self.specials, "FIFOs and sockets are left out"),
+            (
+                "hard-links",
+                &self.hard_links,
+                "names that share a file become files of their own",
+            ),
+            ("modes", &self.modes, "entries do not keep their modes"),
+            (
+                "xattrs",
+                &self.xattrs,
+                "entries do not keep their extended attributes",
+            ),
+            ("acls", &self.acls, "entries do not keep their ACLs"),
+        ]
+        .into_iter()
+        .map(|(topic, total, what)| (topic, total.load(Ordering::Relaxed), what))
+        .filter(|(_, entries, _)| *entries > 0)
+        .collect()
+    }
+}
