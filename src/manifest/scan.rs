@@ -431,3 +431,6 @@ fn now() -> Timestamp {
         nanos: since.subsec_nanos(),
     }
 }
+
+#[cfg(test)]
+mod tests;
