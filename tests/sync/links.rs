@@ -66,3 +66,14 @@ fn linked_files_become_linked_fifos() {
     assert_eq!(inode("a"), inode("b"));
     lab.assert_synced();
 }
+
+#[test]
+fn a_renamed_name_is_parted_beneath_a_directory_that_replaces_a_file() {
+    let lab = Lab::with_source("f a random(1K) 0644 @5\n h b = a\n f c 'x'");
+    lab.sync(&[]).ok();
+    lab.source("r c\n d c");
+    fs::copy(lab.src.join("b"), lab.src.join("c/b")).unwrap();
+    lab.source("r b\n m c/b 0644 @5");
+    lab.sync(&["--delete"]).ok();
+    lab.assert_synced();
+}

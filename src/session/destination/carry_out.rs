@@ -365,12 +365,17 @@ impl Session<'_> {
             let mut kept = None;
             let mut led = HashSet::new();
             for (path, entry) in names {
-                let path = where_now(plan, &path);
+                // What was moved has left what goes, even if it comes to stand beneath its name.
+                let now = where_now(plan, &path);
+                if now == path && goes(&path) {
+                    continue;
+                }
+                let path = now;
                 if replaced.contains(&path) {
                     freed.insert(path);
                     continue;
                 }
-                if (plan.linked.contains_key(&path) && !in_place) || goes(&path) {
+                if plan.linked.contains_key(&path) && !in_place {
                     continue;
                 }
                 let part = theirs.get(&path).copied();

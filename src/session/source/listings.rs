@@ -195,7 +195,12 @@ impl Serving<'_> {
         scratch: &mut ListScratch,
         sender: &mut Sender<'_>,
     ) -> Result<()> {
-        let listing = match self.list(&job.dir, scratch) {
+        // Only the top was named by the destination; the rest was found beneath it.
+        let admitted = match job.dir == job.ticket.top {
+            true => self.admit_dir(&job.dir),
+            false => Ok(()),
+        };
+        let listing = match admitted.and_then(|()| self.list(&job.dir, scratch)) {
             Ok(listing) => listing,
             Err(err) => {
                 self.report(&job.dir, "read directory", &err);
