@@ -72,11 +72,9 @@ impl Session<'_> {
             self.tell(Event::Warning(Warning {
                 topic: "delete".to_string(),
                 entries: plan.extraneous_entries(),
-                message: format!(
-                    "nothing is deleted: {} entries of the source could not be read, and what \
-                     they hold would look deleted",
-                    theirs.problems
-                ),
+                message: "nothing is deleted: the source could not be read in full, and what is \
+                          missing of it would look deleted"
+                    .to_string(),
             }));
             return Ok(None);
         }
