@@ -3,7 +3,7 @@
 //!
 //! Names and times alone prove nothing: unpacked archives give different files the same ones.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, hash_map};
 
 use crate::digest::Digest;
 use crate::entry::{EntryKind, Timestamp};
@@ -251,15 +251,14 @@ impl Finder<'_> {
         let mut hashed: HashMap<FileKey, HashMap<Digest, Twins>> = HashMap::new();
         for (file, hash) in wanted.into_iter().zip(theirs) {
             let key = self.key(&file.entry);
-            if !hashed.contains_key(&key) {
-                let candidates = pool.get(&key).map_or(&[][..], Vec::as_slice);
-                hashed.insert(key, self.by_content(candidates)?);
-            }
-            let of_key = hashed.get_mut(&key);
-            let twins = of_key
-                .zip(hash)
-                .and_then(|(of_key, hash)| of_key.get_mut(&hash));
-            match twins {
+            let of_key = match hashed.entry(key) {
+                hash_map::Entry::Occupied(known) => known.into_mut(),
+                hash_map::Entry::Vacant(new) => {
+                    let candidates = pool.get(&key).map_or(&[][..], Vec::as_slice);
+                    new.insert(self.by_content(candidates)?)
+                }
+            };
+            match hash.and_then(|hash| of_key.get_mut(&hash)) {
                 Some(twins) => self.settle_file(plan, file, twins),
                 None => plan.files.push(file),
             }
