@@ -128,3 +128,19 @@ fn a_copied_directory_is_taken_from_what_it_was() {
     lab.sync(&["--delete"]).ok();
     lab.assert_synced();
 }
+
+#[test]
+fn files_of_one_size_and_time_are_told_apart_by_content() {
+    let files = |dir: &str, prefix: &str| -> String {
+        (100..1100)
+            .map(|n| format!("f {dir}/{prefix}{n} '{n}' @5\n"))
+            .collect()
+    };
+    let lab = Lab::with_source(&files("old", "a"));
+    lab.sync_via(Route::Push, &[]).ok();
+    lab.source(&format!("r old\n{} f new/more 'x'", files("new", "b")));
+    let all = ["--delete", "--max-delete", "100%", "--json"];
+    let outcome = lab.sync_via(Route::Push, &all).ok();
+    assert_eq!(outcome.count("moved"), 1000, "{outcome}");
+    lab.assert_synced();
+}

@@ -16,7 +16,7 @@ use crate::options::{Delete, DeltaMode};
 use crate::path::RelPath;
 use crate::protocol::message::{FromDestination, LinkGroup, Mode, Scanned};
 use crate::session::destination::counts::add;
-use crate::session::destination::moves::where_now;
+use crate::session::destination::moves::{Moved, is_within};
 use crate::session::destination::plan::{
     Differing, Extraneous, FilePlan, NewTree, Plan, Relocation, all_new,
 };
@@ -349,10 +349,10 @@ impl Session<'_> {
             }
         }
         let in_place = self.options().write.inplace;
-        let goes = |path: &RelPath| {
-            let doomed = plan.extraneous.iter().chain(&plan.conflicts);
-            doomed.into_iter().any(|x| path.starts_with(&x.path))
-        };
+        let extraneous = plan.extraneous.iter().map(|extra| &extra.path);
+        let conflicts = plan.conflicts.iter().map(|conflict| &conflict.path);
+        let doomed: HashSet<&RelPath> = extraneous.chain(conflicts).collect();
+        let moved = Moved::of(plan);
         // What is replaced by a new file of its own leaves the shared one without a copy.
         let specials = plan.specials.iter().map(|special| &special.path);
         let files = plan.files.iter().map(|file| &file.path);
@@ -364,8 +364,8 @@ impl Session<'_> {
             let mut led = HashSet::new();
             for (path, entry) in names {
                 // What was moved has left what goes, even if it comes to stand beneath its name.
-                let now = where_now(plan, &path);
-                if now == path && goes(&path) {
+                let now = moved.where_now(&path);
+                if now == path && is_within(&path, |at| doomed.contains(at)) {
                     continue;
                 }
                 let path = now;
