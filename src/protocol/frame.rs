@@ -219,3 +219,6 @@ pub fn empty_batch(dir: &RelPath) -> Batch {
         files: Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The source's role: reads its tree, says what is in it, and sends what the destination asks
 //! for. It decides nothing.
 
+mod admit;
 mod link;
 pub(crate) mod listings;
 mod owners;
@@ -472,6 +473,12 @@ impl Serving<'_> {
 
     /// A directory's listing, complete.
     fn list(&self, dir: &RelPath, scratch: &mut ListScratch) -> io::Result<Listing> {
+        let node = self
+            .scan
+            .and_then(|scan| Some(scan.tree.node(scan.tree.find(dir)?)));
+        if node.is_some_and(|node| node.flags.elsewhere) {
+            return Ok(Listing::default());
+        }
         match self.recorded {
             Some(recorded) => Ok(recorded.list(dir)),
             None => self.lister.list(dir, scratch),
@@ -486,7 +493,11 @@ impl Serving<'_> {
         let hash = match (self.recorded, is_dir) {
             (Some(_), _) => None,
             (None, true) => hash_tree(&self.lister, &path)?,
-            (None, false) => hash_of(&self.lister, &self.inward(path.clone())),
+            (None, false) => {
+                let file = self.inward(path.clone());
+                let admitted = self.admit_file(&file).ok();
+                admitted.and_then(|()| hash_of(&self.lister, &file))
+            }
         };
         self.outbox.say(&FromSource::Hash { path, hash })
     }

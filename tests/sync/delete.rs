@@ -239,3 +239,27 @@ fn guards_hold_over_a_wire() {
         assert_eq!(text_of(&lab.dst.join("a")), "x");
     }
 }
+
+#[test]
+fn a_directory_that_a_file_replaces_counts_as_deleted() {
+    let lab = Lab::with_source("f old 'now a file'");
+    lab.destination(&files("old/", 11));
+    assert_refused_untouched(&lab, &["--delete", "--max-delete", "10"]);
+    lab.sync(&["--delete", "--max-delete", "11"]).ok();
+    lab.assert_synced();
+}
+
+#[test]
+fn new_names_in_a_directory_that_replaced_a_file_need_no_trash() {
+    let lab = Lab::with_source("f a 'x'\n f b 'y' @5");
+    lab.sync(&[]).ok();
+    lab.source("r a\n f a/b 'new'\n h a/c = b\n h a/d = a/b");
+    lab.sync(&["--delete", "--trash"]).ok();
+    let runs: Vec<_> = fs::read_dir(lab.dst.join(".cutover-trash"))
+        .unwrap()
+        .collect();
+    assert_eq!(runs.len(), 1);
+    let folder = runs[0].as_ref().unwrap().path();
+    assert_eq!(text_of(&folder.join("a")), "x");
+    assert_eq!(text_of(&lab.dst.join("a/d")), "new");
+}

@@ -16,6 +16,7 @@ use crate::options::{Delete, DeltaMode};
 use crate::path::RelPath;
 use crate::protocol::message::{FromDestination, LinkGroup, Mode, Scanned};
 use crate::session::destination::counts::add;
+use crate::session::destination::moves::where_now;
 use crate::session::destination::plan::{
     Differing, Extraneous, FilePlan, NewTree, Plan, Relocation, all_new,
 };
@@ -42,10 +43,12 @@ impl Session<'_> {
         for relocation in std::mem::take(&mut plan.moves) {
             self.move_own(&relocation)?;
         }
+        // What is copied is the old state, so nothing may change it before it is.
+        self.start_copies(std::mem::take(&mut plan.copies))?;
+        self.pending.wait(self)?;
         for special in std::mem::take(&mut plan.specials) {
             self.make_special(&special)?;
         }
-        self.start_copies(std::mem::take(&mut plan.copies))?;
         self.start_attributes(std::mem::take(&mut plan.attributes))?;
         self.start_trees(std::mem::take(&mut plan.trees))?;
         self.start_files(std::mem::take(&mut plan.files))?;
@@ -284,7 +287,9 @@ impl Session<'_> {
         ours: &Scan,
         differ: bool,
     ) -> Result<()> {
-        if plan.linked.is_empty() && !differ {
+        let mut specials = plan.specials.iter();
+        let remade = specials.any(|special| special.entry.link.is_some());
+        if plan.linked.is_empty() && !remade && !differ {
             return Ok(());
         }
         self.say(&FromDestination::ListLinks)?;
@@ -323,7 +328,7 @@ impl Session<'_> {
         ours: &Scan,
         theirs: &HashMap<RelPath, u64>,
     ) -> Result<HashSet<RelPath>> {
-        let mut files: HashMap<(u64, u64), Vec<(RelPath, Entry)>> = HashMap::new();
+        let mut files_by_inode: HashMap<(u64, u64), Vec<(RelPath, Entry)>> = HashMap::new();
         let marked = ours.tree.ids().filter(|&id| ours.tree.node(id).flags.links);
         for dir in marked.map(|id| ours.tree.path(id)) {
             // What cannot be read was a problem of the scan already.
@@ -337,17 +342,38 @@ impl Session<'_> {
             {
                 let path = dir.join(&row.entry.name);
                 let key = (row.stat.dev, row.stat.ino);
-                files.entry(key).or_default().push((path, row.entry));
+                files_by_inode
+                    .entry(key)
+                    .or_default()
+                    .push((path, row.entry));
             }
         }
-        let goes = |path: &RelPath| plan.extraneous.iter().any(|x| path.starts_with(&x.path));
+        let in_place = self.options().write.inplace;
+        let goes = |path: &RelPath| {
+            let doomed = plan.extraneous.iter().chain(&plan.conflicts);
+            doomed.into_iter().any(|x| path.starts_with(&x.path))
+        };
+        // What is replaced by a new file of its own leaves the shared one without a copy.
+        let specials = plan.specials.iter().map(|special| &special.path);
+        let files = plan.files.iter().map(|file| &file.path);
+        let replaced: HashSet<&RelPath> = specials.chain(files.filter(|_| !in_place)).collect();
         let mut freed = HashSet::new();
         let mut copies = Vec::new();
-        for names in files.into_values() {
+        for names in files_by_inode.into_values() {
             let mut kept = None;
             let mut led = HashSet::new();
             for (path, entry) in names {
-                if plan.linked.contains_key(&path) || goes(&path) {
+                // What was moved has left what goes, even if it comes to stand beneath its name.
+                let now = where_now(plan, &path);
+                if now == path && goes(&path) {
+                    continue;
+                }
+                let path = now;
+                if replaced.contains(&path) {
+                    freed.insert(path);
+                    continue;
+                }
+                if plan.linked.contains_key(&path) && !in_place {
                     continue;
                 }
                 let part = theirs.get(&path).copied();

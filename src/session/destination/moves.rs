@@ -124,7 +124,15 @@ impl Finder<'_> {
                 .iter()
                 .any(|extra| path.starts_with(&extra.path))
         };
-        nodes.iter().find(goes).or_else(|| nodes.first()).copied()
+        // What makes way for another kind is gone before anything could be copied from it.
+        let is_whole = |id: &&NodeId| {
+            let path = self.ours.tree.path(**id);
+            !plan.conflicts.iter().any(|conflict| {
+                path.starts_with(&conflict.path) || conflict.path.starts_with(&path)
+            })
+        };
+        let mut whole = nodes.iter().filter(is_whole);
+        whole.clone().find(goes).or_else(|| whole.next()).copied()
     }
 
     fn settle_tree(
@@ -342,7 +350,7 @@ impl Finder<'_> {
 }
 
 /// Where an entry of ours will be when the moves that are planned so far are done.
-fn where_now(plan: &Plan, path: &RelPath) -> RelPath {
+pub(super) fn where_now(plan: &Plan, path: &RelPath) -> RelPath {
     let moved = plan
         .moves
         .iter()

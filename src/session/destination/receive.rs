@@ -494,9 +494,9 @@ impl Session<'_> {
             .map_err(|err| Failure::new("open", err))
             .and_then(|old| {
                 let cancel = self.role.cancel;
-                applier.copy_file(&relocation.to, &relocation.entry, &old.file, &mut |_| {
-                    cancel.check().map_err(std::io::Error::other)
-                })
+                let mut progress = |_| cancel.check().map_err(std::io::Error::other);
+                let Relocation { to, entry, .. } = relocation;
+                applier.copy_to_new_file(to, entry, &old.file, &mut progress)
             });
         match copied {
             Ok(_) => {

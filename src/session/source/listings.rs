@@ -38,7 +38,8 @@ impl Serving<'_> {
             return self.reply(dir, ListingBody::Unreadable, Vec::new());
         };
         let node = tree.node(id);
-        if node.flags.unreadable {
+        // What another filesystem hides at a mount point is not known either.
+        if node.flags.unreadable || node.flags.elsewhere {
             return self.reply(dir, ListingBody::Unreadable, Vec::new());
         }
         let subdirs = subdir_digests(tree, id);
@@ -194,7 +195,12 @@ impl Serving<'_> {
         scratch: &mut ListScratch,
         sender: &mut Sender<'_>,
     ) -> Result<()> {
-        let listing = match self.list(&job.dir, scratch) {
+        // Only the top was named by the destination; the rest was found beneath it.
+        let admitted = match job.dir == job.ticket.top {
+            true => self.admit_dir(&job.dir),
+            false => Ok(()),
+        };
+        let listing = match admitted.and_then(|()| self.list(&job.dir, scratch)) {
             Ok(listing) => listing,
             Err(err) => {
                 self.report(&job.dir, "read directory", &err);

@@ -1,0 +1,128 @@
+//! Measures cutover against what people use today, on data it makes itself and over an sshd it
+//! starts itself: `cargo bench --bench versus -- --help`. A program of its own because what it
+//! measures are processes, not functions.
+
+#![allow(clippy::unwrap_used)] // A benchmark that unwraps has said what it expects.
+
+mod calls;
+mod data;
+mod job;
+mod meter;
+mod report;
+mod scenario;
+mod stage;
+
+// The tests' own kit: a real sshd, and an account of a tree that shares no code with cutover.
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../tests/common/dump.rs"]
+mod dump;
+#[path = "../../tests/common/sshd.rs"]
+mod sshd;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use scenario::Scenario;
+use stage::Stage;
+
+/// What to measure and how large.
+#[derive(Parser, Debug)]
+#[command(name = "versus", about = "Measures cutover against rsync, cp and tar")]
+struct Options {
+    /// Only scenarios whose name contains NAME; may be given several times
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// List the scenarios and stop
+    #[arg(long)]
+    list: bool,
+    /// Rounds: each runs every contender once, in turning order
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Files in the trees that do not change, 50 in a directory
+    #[arg(long, default_value_t = 100_000)]
+    files: usize,
+    /// Files of 7 KiB on average in the trees that are copied, 50 in a directory
+    #[arg(long, default_value_t = 20_000)]
+    small_files: usize,
+    /// Size of the large file in MiB
+    #[arg(long, default_value_t = 512)]
+    big_mib: u64,
+    /// The sizes of the record in doc/performance.md: a million files, 100,000 small ones, 1 GiB
+    #[arg(long)]
+    record: bool,
+    /// Do not count system calls
+    #[arg(long)]
+    no_calls: bool,
+    /// Where data goes: a directory on a disk
+    #[arg(long, default_value = "/tmp")]
+    disk: PathBuf,
+    /// Where data goes: a directory in memory
+    #[arg(long, default_value = "/dev/shm")]
+    memory: PathBuf,
+    /// Where results.json and chart.svg go
+    #[arg(long, default_value = "target/versus")]
+    out: PathBuf,
+    /// Given by cargo; without it nothing is measured, so that `cargo test` stays quick
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Options {
+    fn sizes(&self) -> data::Sizes {
+        if self.record {
+            return data::Sizes {
+                files: 1_000_000,
+                small_files: 100_000,
+                big_mib: 1024,
+            };
+        }
+        data::Sizes {
+            files: self.files,
+            small_files: self.small_files,
+            big_mib: self.big_mib,
+        }
+    }
+
+    fn takes(&self, scenario: &Scenario) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| scenario.name.contains(part))
+    }
+}
+
+fn main() -> ExitCode {
+    // The same program meters each process it starts, on both sides.
+    if let Some(code) = meter::run_if_asked() {
+        return code;
+    }
+    let options = Options::parse();
+    if !options.bench {
+        println!("nothing measured: run `cargo bench --bench versus`");
+        return ExitCode::SUCCESS;
+    }
+    let chosen: Vec<Scenario> = scenario::all()
+        .into_iter()
+        .filter(|scenario| options.takes(scenario))
+        .collect();
+    if options.list {
+        for scenario in &chosen {
+            println!("{:<28} {}", scenario.name, scenario.about);
+        }
+        return ExitCode::SUCCESS;
+    }
+    let stage = Stage::set(&options.disk, &options.memory, options.sizes());
+    let mut results = Vec::new();
+    for scenario in &chosen {
+        println!("\n{}: {}", scenario.name, scenario.about);
+        let result = scenario::measure(scenario, &stage, options.rounds, !options.no_calls);
+        report::print_table(&result);
+        results.push(result);
+        // After each, so that an interrupted record leaves what it has.
+        report::write_files(&options.out, &results);
+    }
+    println!(
+        "\nresults.json and chart.svg are in {}",
+        options.out.display()
+    );
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,123 @@
+//! The stage: directories on a disk and in memory, an sshd, the tools that are installed, and
+//! the trees that scenarios share. All of it goes when it is dropped.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::data::Sizes;
+use crate::sshd::Sshd;
+
+/// Where a scenario's trees are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Disk,
+    Memory,
+}
+
+pub(crate) struct Stage {
+    disk: TempDir,
+    memory: TempDir,
+    pub(crate) sshd: Sshd,
+    pub(crate) sizes: Sizes,
+    /// rsync 3, not the other program of that name.
+    pub(crate) has_rsync: bool,
+    pub(crate) has_strace: bool,
+    made: RefCell<HashSet<PathBuf>>,
+}
+
+impl Stage {
+    pub(crate) fn set(disk: &Path, memory: &Path, sizes: Sizes) -> Stage {
+        let dir = |base: &Path| TempDir::with_prefix_in("cutover-versus-", base).unwrap();
+        let stage = Stage {
+            disk: dir(disk),
+            memory: dir(memory),
+            sshd: Sshd::start(),
+            sizes,
+            has_rsync: says("rsync", "--version").contains("rsync  version 3"),
+            has_strace: says("strace", "-V").contains("strace -- version"),
+            made: RefCell::default(),
+        };
+        for (what, there) in [("rsync 3", stage.has_rsync), ("strace", stage.has_strace)] {
+            if !there {
+                println!("{what} is not installed: its figures are left out");
+            }
+        }
+        for (_, home) in stage.near_home() {
+            fs::create_dir_all(&home).unwrap();
+            fs::set_permissions(&home, fs::Permissions::from_mode(0o700)).unwrap();
+        }
+        stage
+    }
+
+    pub(crate) fn dir(&self, place: Place) -> &Path {
+        match place {
+            Place::Disk => self.disk.path(),
+            Place::Memory => self.memory.path(),
+        }
+    }
+
+    /// A file for figures and scripts.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.disk.path().join(name)
+    }
+
+    /// The near side's environment: its state is the benchmark's, not the user's.
+    pub(crate) fn near_home(&self) -> [(&'static str, PathBuf); 4] {
+        [
+            ("HOME", "home"),
+            ("XDG_STATE_HOME", "home/state"),
+            ("XDG_CACHE_HOME", "home/cache"),
+            ("XDG_RUNTIME_DIR", "home/run"),
+        ]
+        .map(|(variable, below)| (variable, self.file(below)))
+    }
+
+    /// Makes what is at `path` unless an earlier scenario did.
+    pub(crate) fn make(&self, path: &Path, make: impl FnOnce(&Path)) {
+        if self.made.borrow_mut().insert(path.into()) {
+            make(path);
+        }
+    }
+
+    /// Copies a tree exactly, unless an earlier scenario did.
+    pub(crate) fn make_copy(&self, from: &Path, to: &Path) {
+        self.make(to, |to| copy(from, to));
+    }
+
+    /// Removes what scenarios made at `path`, so that the disk holds one set at a time.
+    pub(crate) fn clear(&self, path: &Path) {
+        remove(path);
+        self.made
+            .borrow_mut()
+            .retain(|made| !made.starts_with(path));
+    }
+}
+
+/// Copies exactly, with the one tool that is everywhere.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-aT").args([from, to]).status();
+    assert!(status.unwrap().success(), "cp failed");
+}
+
+pub(crate) fn remove(path: &Path) {
+    if path.exists() {
+        fs::remove_dir_all(path).unwrap();
+    }
+}
+
+fn says(program: &str, flag: &str) -> String {
+    let output = Command::new(program)
+        .arg(flag)
+        .stderr(Stdio::null())
+        .output();
+    output.map_or_else(
+        |_| String::new(),
+        |output| String::from_utf8_lossy(&output.stdout).into_owned(),
+    )
+}
