@@ -187,16 +187,20 @@ impl SourceRole<'_> {
 
     fn serve(&self, outbox: &Outbox, shared: &link::Incoming) -> Result<Summary> {
         let mut root = SourceRoot::open(self.root)?;
-        let _lock = RootLock::shared(&root.dir, self.root)?;
+        // Of a single file the root is its parent, which may well be the destination too.
+        let is_dir = root.single.is_none();
+        let _lock = is_dir
+            .then(|| RootLock::shared(&root.dir, self.root))
+            .transpose()?;
         let mut recorded = match self.kind {
             SourceKind::Tree => None,
             SourceKind::Manifest => Some(Recorded::open(self.root)?),
         };
         let mut state = match self.kind {
-            SourceKind::Tree => open_state(&root.canonical, Side::Source, &|event| {
+            SourceKind::Tree if is_dir => open_state(&root.canonical, Side::Source, &|event| {
                 self.tell(outbox, event);
             }),
-            SourceKind::Manifest => None,
+            SourceKind::Tree | SourceKind::Manifest => None,
         };
         root.moved_device = is_moved(&root.dir, state.as_ref());
         let single = root
