@@ -13,8 +13,9 @@ test: prerequisites
 soak: prerequisites
 	CUTOVER_SOAK=1 cargo test --release --test sync -- crash
 
+# Functions first, then whole runs against rsync, cp and tar.
 bench:
-	cargo bench
+	cargo bench --bench '*'
 
 doc:
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps

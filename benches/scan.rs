@@ -113,6 +113,7 @@ fn scan_with(depth: Depth, threads: usize, state: Option<&State>) -> Scan {
         links: &links,
         state,
         rehash: false,
+        lost: None,
         cancel: &cancel,
     };
     let options = ScanOptions {

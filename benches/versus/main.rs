@@ -10,6 +10,7 @@ mod job;
 mod meter;
 mod report;
 mod scenario;
+mod set;
 mod stage;
 
 // The tests' own kit: a real sshd, and an account of a tree that shares no code with cutover.
@@ -100,7 +101,7 @@ fn main() -> ExitCode {
         println!("nothing measured: run `cargo bench --bench versus`");
         return ExitCode::SUCCESS;
     }
-    let chosen: Vec<Scenario> = scenario::all()
+    let chosen: Vec<Scenario> = scenario::ALL
         .into_iter()
         .filter(|scenario| options.takes(scenario))
         .collect();
