@@ -1,6 +1,10 @@
 //! What a hostile end can put on the wire: whatever the bytes, no decoder panics, and none takes
 //! more memory than the bytes that came can justify, whatever lengths they claim.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that unwraps has said what it expects"
+)]
 #![allow(unsafe_code)] // An allocator that counts must be one.
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -82,8 +86,11 @@ fn peak_bytes(act: impl FnOnce()) -> usize {
     PEAK.get() - before
 }
 
+/// Takes a frame's body, and keeps nothing of it.
+type Decoder = fn(&[u8]);
+
 /// Every decoder that takes a frame's body.
-const DECODERS: [(&str, fn(&[u8])); 6] = [
+const DECODERS: [(&str, Decoder); 6] = [
     ("Open", |body| drop(decode_message::<Open>(body))),
     ("FromSource", |body| {
         drop(decode_message::<FromSource>(body));

@@ -15,7 +15,7 @@ mod tasks;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::apply::{Applier, ApplyOptions, Aside};
@@ -589,6 +589,7 @@ impl Session<'_> {
 
     /// Grants back what a frame cost, a good deal at a time.
     fn give_credit(&self, cost: u64) -> Result<()> {
+        self.shared.under_way.fetch_sub(cost, Ordering::Relaxed);
         let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
         *owed += cost;
         if *owed < CREDIT_STEP {
