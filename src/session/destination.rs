@@ -648,10 +648,6 @@ impl Session<'_> {
         }
     }
 
-    fn count_problem(&self) {
-        self.counts.problem();
-    }
-
     fn problem(&self, side: Side, act: &str, path: &RelPath, err: &std::io::Error) {
         self.counts.problem();
         self.tell(Event::Problem(Problem {

@@ -74,6 +74,11 @@ impl Meter {
 
     /// Shows the totals.
     fn draw(&self, totals: &Totals, screen: &Screen) {
+        self.bytes.set_position(totals.done_bytes);
+        self.bar
+            .set_length(work(totals.planned_files, totals.planned_bytes));
+        self.bar
+            .set_position(work(totals.done_files, totals.done_bytes));
         let line = totals.line(self.bytes.per_sec(), Some(self.bar.eta()));
         match self.shape {
             // ssh may be asking for a password on this very line.
@@ -84,11 +89,6 @@ impl Meter {
             }
             Shape::Lines => screen.err(&format!("cutover: {line}")),
         }
-        self.bytes.set_position(totals.done_bytes);
-        self.bar
-            .set_length(work(totals.planned_files, totals.planned_bytes));
-        self.bar
-            .set_position(work(totals.done_files, totals.done_bytes));
         self.bar.tick();
     }
 }

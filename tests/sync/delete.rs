@@ -146,6 +146,19 @@ fn read_errors_at_the_source_stop_deletion() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_does_not_lose_its_old_name() {
+    needs!(Root);
+    for route in [Route::Local, Route::Push] {
+        let lab = Lab::with_source("f renamed 'x' 0600\n f a 'x'");
+        lab.destination("f old-name 'x'\n m . 65534:65534");
+        let run = lab.sync_via(route, &["--delete"]).by_user(&lab, 65534);
+        let outcome = run.code(3);
+        assert_eq!(text_of(&lab.dst.join("old-name")), "x", "{outcome}");
+        outcome.says("nothing is deleted");
+    }
+}
+
+#[test]
 fn a_source_that_is_no_longer_mounted_deletes_nothing() {
     needs!(Mount);
     let lab = Lab::with_source("d .");

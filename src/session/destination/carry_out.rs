@@ -58,6 +58,7 @@ impl Session<'_> {
         for (path, leader) in &plan.links {
             self.link_name(path, leader)?;
         }
+        let delete = self.unless_unread(delete, &plan);
         self.delete(plan.extraneous, delete, lister)
     }
 
@@ -69,16 +70,30 @@ impl Session<'_> {
         };
         plan.guard(delete, theirs, ours.entries)?;
         if theirs.problems > 0 && !plan.extraneous.is_empty() {
-            self.tell(Event::Warning(Warning {
-                topic: "delete".to_string(),
-                entries: plan.extraneous_entries(),
-                message: "nothing is deleted: the source could not be read in full, and what is \
-                          missing of it would look deleted"
-                    .to_string(),
-            }));
+            self.say_nothing_is_deleted(plan);
             return Ok(None);
         }
         Ok(Some(delete))
+    }
+
+    /// Nothing is deleted after a file could not be read: what would go may be its old name.
+    fn unless_unread(&self, delete: Option<Delete>, plan: &Plan) -> Option<Delete> {
+        let withheld = delete.is_some() && self.counts.has_unread() && !plan.extraneous.is_empty();
+        if !withheld {
+            return delete;
+        }
+        self.say_nothing_is_deleted(plan);
+        None
+    }
+
+    fn say_nothing_is_deleted(&self, plan: &Plan) {
+        self.tell(Event::Warning(Warning {
+            topic: "delete".to_string(),
+            entries: plan.extraneous_entries(),
+            message: "nothing is deleted: the source could not be read in full, and what is \
+                      missing of it would look deleted"
+                .to_string(),
+        }));
     }
 
     /// Removes what stands where something of another kind shall be. Without `--delete` a

@@ -30,6 +30,7 @@ pub(super) struct Counts {
     matched_bytes: AtomicU64,
     churn: AtomicU64,
     problems: AtomicU64,
+    unread: AtomicBool,
     differs: AtomicBool,
     told: Mutex<Instant>,
     /// Large files under way, to be given up if the session breaks.
@@ -55,6 +56,7 @@ impl Default for Counts {
             matched_bytes: AtomicU64::new(0),
             churn: AtomicU64::new(0),
             problems: AtomicU64::new(0),
+            unread: AtomicBool::new(false),
             differs: AtomicBool::new(false),
             told: Mutex::new(Instant::now()),
             lanes: Mutex::default(),
@@ -92,6 +94,15 @@ impl Counts {
 
     pub(super) fn problem(&self) {
         add(&self.problems, 1);
+    }
+
+    /// A file's content could not be read at the source.
+    pub(super) fn unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
     }
 
     pub(super) fn source_problems(&self, problems: u64) {

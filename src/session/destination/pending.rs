@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::apply::Existing;
 use crate::error::{Error, Result};
-use crate::events::{Changes, ChurnKind, Event};
+use crate::events::{Changes, ChurnKind};
 use crate::manifest::record::Entry;
 use crate::path::RelPath;
 use crate::protocol::message::Fault;
@@ -233,10 +233,7 @@ impl Pending {
     /// A file that did not come: asked for again where it changed, else reported.
     pub(super) fn fault(&self, session: &Session<'_>, path: &RelPath, why: Fault) -> Result<()> {
         match why {
-            Fault::Problem(problem) => {
-                session.count_problem();
-                session.tell(Event::Problem(problem));
-            }
+            Fault::Problem(problem) => session.report(problem),
             Fault::Vanished => session.unsettled(path, ChurnKind::Vanished)?,
             Fault::Changed => {
                 if self.try_again(path) {

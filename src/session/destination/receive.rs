@@ -537,9 +537,10 @@ impl Session<'_> {
         self.counts.landed(landed, entry.meta.size, false);
     }
 
-    /// Reports a fault that is not the destination's.
+    /// Reports what could not be read at the source.
     pub(in crate::session) fn report(&self, problem: Problem) {
         self.counts.problem();
+        self.counts.unread();
         self.tell(crate::events::Event::Problem(problem));
     }
 
