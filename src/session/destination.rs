@@ -155,6 +155,7 @@ impl DestinationRole<'_> {
         shared: &link::Incoming,
         failure: &Mutex<Option<Error>>,
     ) -> Result<Summary> {
+        self.refuse_contradictions()?;
         let hello = shared.hello.take().ok_or_else(closed)?;
         let dry_run = self.is_dry();
         let root = DestinationRoot::open(self.root, hello.single.as_ref(), dry_run)?;
@@ -226,6 +227,18 @@ impl DestinationRole<'_> {
             leftovers: OnceLock::new(),
         };
         session.run(&root, &filter, empty, state.as_mut())
+    }
+
+    fn refuse_contradictions(&self) -> Result<()> {
+        let keep = &self.options.keep;
+        if self.options.write.inplace && (keep.trash.is_some() || keep.backup_suffix.is_some()) {
+            return Err(Error::Usage(
+                "--inplace leaves no old version that --trash or --backup could keep; use only \
+                 one of them"
+                    .to_string(),
+            ));
+        }
+        Ok(())
     }
 
     fn is_dry(&self) -> bool {

@@ -276,3 +276,13 @@ fn new_names_in_a_directory_that_replaced_a_file_need_no_trash() {
     assert_eq!(text_of(&folder.join("a")), "x");
     assert_eq!(text_of(&lab.dst.join("a/d")), "new");
 }
+
+#[test]
+fn changing_files_in_place_cannot_keep_old_versions() {
+    let lab = Lab::with_source("f a 'new'");
+    lab.destination("f a 'old'");
+    for keep in ["--trash", "--backup"] {
+        lab.sync(&["--inplace", keep]).code(2);
+    }
+    assert_eq!(text_of(&lab.dst.join("a")), "old");
+}

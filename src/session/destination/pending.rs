@@ -139,6 +139,14 @@ impl Pending {
         if inner.asked >= MAX_ASKED {
             return None;
         }
+        // A hostile source may have sent what nobody had asked for yet: that is settled.
+        while inner
+            .waiting
+            .front()
+            .is_some_and(|path| !inner.files.contains_key(path))
+        {
+            inner.waiting.pop_front();
+        }
         let path = inner.waiting.front()?.clone();
         let has_basis = inner.files.get(&path).is_some_and(|file| file.has_basis);
         if has_basis && inner.asked_with_basis >= MAX_ASKED_WITH_BASIS {

@@ -161,8 +161,11 @@ impl<'a> Sender<'a> {
     fn fault(&self, path: &RelPath, err: &io::Error) -> Fault {
         match err.kind() {
             io::ErrorKind::NotFound => Fault::Vanished,
-            // Shorter than it was a moment ago.
-            io::ErrorKind::UnexpectedEof => Fault::Changed,
+            // Shorter than it was a moment ago, or no file any more.
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory => Fault::Changed,
             _ => Fault::Problem(self.serving.problem(path, "read", err)),
         }
     }
