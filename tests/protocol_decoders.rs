@@ -2,6 +2,7 @@
 //! more memory than the bytes that came can justify, whatever lengths they claim.
 
 #![allow(unsafe_code)] // An allocator that counts must be one.
+#![allow(clippy::unwrap_used)] // A helper of tests that unwraps has said what it expects.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -82,8 +83,11 @@ fn peak_bytes(act: impl FnOnce()) -> usize {
     PEAK.get() - before
 }
 
+/// Takes a body and drops what it decodes to.
+type Decoder = fn(&[u8]);
+
 /// Every decoder that takes a frame's body.
-const DECODERS: [(&str, fn(&[u8])); 6] = [
+const DECODERS: [(&str, Decoder); 6] = [
     ("Open", |body| drop(decode_message::<Open>(body))),
     ("FromSource", |body| {
         drop(decode_message::<FromSource>(body));
