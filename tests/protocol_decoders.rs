@@ -1,11 +1,8 @@
 //! What a hostile end can put on the wire: whatever the bytes, no decoder panics, and none takes
 //! more memory than the bytes that came can justify, whatever lengths they claim.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that unwraps has said what it expects"
-)]
 #![allow(unsafe_code)] // An allocator that counts must be one.
+#![allow(clippy::unwrap_used)] // A helper of tests that unwraps has said what it expects.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -86,7 +83,7 @@ fn peak_bytes(act: impl FnOnce()) -> usize {
     PEAK.get() - before
 }
 
-/// Takes a frame's body, and keeps nothing of it.
+/// Takes a body and drops what it decodes to.
 type Decoder = fn(&[u8]);
 
 /// Every decoder that takes a frame's body.

@@ -89,7 +89,12 @@ impl Applier {
         let keep = |dir: &Dir, kept: &Name| {
             let temp = fs::temp_name(kept);
             dir.make_link(&temp, &place.dir, name)?;
-            dir.rename(&temp, dir, kept)
+            dir.rename(&temp, dir, kept)?;
+            // Two names of one file are not renamed over each other, but both stay.
+            match dir.unlink(&temp) {
+                Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
+                _ => Ok(()),
+            }
         };
         match &self.options.aside.trash {
             Some(trash) => match trash_dir(trash.run()?, path)? {

@@ -83,7 +83,7 @@ impl Applier {
         if ContentHash::of(content) != hash {
             return Err(Failure::new("verify", mismatch()));
         }
-        let (place, name) = self.parent(path)?;
+        let (place, name) = self.new_parent(path)?;
         if self.options.write.inplace
             && let Ok(file) = place.dir.open_file_rw(&name)
         {
@@ -119,7 +119,7 @@ impl Applier {
         from: &File,
         progress: &mut dyn FnMut(u64) -> io::Result<()>,
     ) -> Result<Landed, Failure> {
-        let (place, name) = self.parent(path)?;
+        let (place, name) = self.new_parent(path)?;
         let size = entry.meta.size;
         if self.options.write.inplace
             && let Ok(file) = place.dir.open_file_rw(&name)
@@ -142,7 +142,7 @@ impl Applier {
         from: &File,
         progress: &mut dyn FnMut(u64) -> io::Result<()>,
     ) -> Result<Landed, Failure> {
-        let (place, name) = self.parent(path)?;
+        let (place, name) = self.new_parent(path)?;
         let size = entry.meta.size;
         let (temp, mut file) = create_temp(&place, &name)?;
         let is_small = size <= CHUNK as u64;
@@ -241,7 +241,7 @@ impl Applier {
 
     /// Starts a large file. With `existing`, parts of it can be copied.
     pub fn begin(&self, path: &RelPath, existing: Option<Existing>) -> Result<Incoming, Failure> {
-        let (place, name) = self.parent(path)?;
+        let (place, name) = self.new_parent(path)?;
         let (temp, file, basis) = match existing {
             Some(old) if old.in_place => {
                 let basis = Basis {

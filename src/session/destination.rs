@@ -188,7 +188,7 @@ impl DestinationRole<'_> {
             None => None,
         };
         let abilities = self.abilities(&root, state.as_ref())?;
-        if abilities.read_only && !dry_run {
+        if abilities.read_only && self.mode == Mode::Sync {
             return Err(Error::io(
                 "write to",
                 self.root.as_os_str().as_encoded_bytes(),
@@ -274,11 +274,13 @@ impl DestinationRole<'_> {
     fn agree(&self, hello: &SourceHello, abilities: &Abilities) -> RecordRules {
         let fake = self.options.fake_super;
         let asked = self.options.fidelity;
+        // Nothing can be tried there, and nothing will be written: all of it is compared.
+        let fake = fake || abilities.read_only;
         let fidelity = Fidelity {
             perms: asked.perms && (abilities.modes || fake),
-            xattrs: asked.xattrs && abilities.user_xattrs,
+            xattrs: asked.xattrs && (abilities.user_xattrs || abilities.read_only),
             acls: asked.acls && (abilities.acls || fake),
-            hard_links: asked.hard_links && abilities.hard_links,
+            hard_links: asked.hard_links && (abilities.hard_links || abilities.read_only),
             symlinks: asked.symlinks && (abilities.symlinks || fake),
             devices: asked.devices && (abilities.devices || fake),
             ..asked

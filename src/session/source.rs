@@ -229,9 +229,11 @@ impl SourceRole<'_> {
         let table = OwnerTable::new(outbox.clone(), &shared.owners, names);
         table.learn(known_owners, &hello.owners)?;
         let filter = Rules::parse(&self.options.selection.rules)?;
+        let modes = ModeRules::parse(&self.options.chmod)?;
+        let modes = |kind, mode| modes.apply(kind, mode);
         if let Some(recorded) = &mut recorded {
             recorded
-                .adapt(&hello.rules, &filter, &table)
+                .adapt(&hello.rules, &filter, &table, &modes)
                 .map_err(|err| {
                     Error::io(
                         "use manifest",
@@ -242,8 +244,6 @@ impl SourceRole<'_> {
         }
         let links = Links::default();
         let lost = Lost::new(self.options.fidelity, hello.rules.fidelity);
-        let modes = ModeRules::parse(&self.options.chmod)?;
-        let modes = |kind, mode| modes.apply(kind, mode);
         let lister = Lister {
             root: &root.dir,
             rules: hello.rules,

@@ -286,3 +286,24 @@ fn changing_files_in_place_cannot_keep_old_versions() {
     }
     assert_eq!(text_of(&lab.dst.join("a")), "old");
 }
+
+#[test]
+fn a_dry_run_shows_what_the_run_would_refuse() {
+    let lab = Lab::with_source(&files("kept-", 1));
+    lab.destination(&files("old-", 150));
+    let outcome = lab.sync(&["-n", "-i", "--delete"]).code(5);
+    assert!(
+        outcome.items().contains(&"*deleting   old-149"),
+        "{outcome}"
+    );
+}
+
+#[test]
+fn a_backup_that_is_the_file_itself_leaves_nothing_behind() {
+    let lab = Lab::with_source("f a 'newer' @6");
+    lab.destination("f a 'old' @5\n h a~ = a");
+    lab.sync(&["--backup"]).ok();
+    assert_eq!(text_of(&lab.dst.join("a")), "newer");
+    assert_eq!(text_of(&lab.dst.join("a~")), "old");
+    assert_eq!(Dump::of(&lab.dst).paths(), ["a", "a~"]);
+}

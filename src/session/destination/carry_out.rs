@@ -33,7 +33,13 @@ impl Session<'_> {
         ours: &Scan,
         theirs: &Scanned,
     ) -> Result<()> {
-        let delete = self.may_delete(&plan, ours, theirs)?;
+        // A dry run shows what it is that the run would refuse, and then refuses as well.
+        let guarded = self.guard(&plan, ours, theirs);
+        let refusal = match guarded {
+            Err(err) if self.dry_run() => Some(err),
+            guarded => guarded.map(|()| None)?,
+        };
+        let delete = self.may_delete(&plan, theirs);
         self.clear_the_way(&mut plan, delete, lister)?;
         self.tell(Event::Phase(Phase::Transferring));
         plan.dirs.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
@@ -59,21 +65,26 @@ impl Session<'_> {
             self.link_name(path, leader)?;
         }
         let delete = self.unless_unread(delete, &plan);
-        self.delete(plan.extraneous, delete, lister)
+        self.delete(plan.extraneous, delete, lister)?;
+        refusal.map_or(Ok(()), Err)
     }
 
     /// Whether, and how, entries that only the destination has are deleted. Refuses the run where
     /// nobody can have meant it.
-    fn may_delete(&self, plan: &Plan, ours: &Scan, theirs: &Scanned) -> Result<Option<Delete>> {
-        let Some(delete) = self.options().delete else {
-            return Ok(None);
-        };
-        plan.guard(delete, theirs, ours.entries)?;
+    fn may_delete(&self, plan: &Plan, theirs: &Scanned) -> Option<Delete> {
+        let delete = self.options().delete?;
         if theirs.problems > 0 && !plan.extraneous.is_empty() {
             self.say_nothing_is_deleted(plan);
-            return Ok(None);
+            return None;
         }
-        Ok(Some(delete))
+        Some(delete)
+    }
+
+    fn guard(&self, plan: &Plan, ours: &Scan, theirs: &Scanned) -> Result<()> {
+        match self.options().delete {
+            Some(delete) => plan.guard(delete, theirs, ours.entries),
+            None => Ok(()),
+        }
     }
 
     /// Nothing is deleted after a file could not be read: what would go may be its old name.
@@ -421,7 +432,10 @@ impl Session<'_> {
         if group.members.len() < 2 {
             return Err(Error::protocol("a hard-link group of one"));
         }
+        // The moves are planned, not made: what will be at a path is still elsewhere.
+        let moved = Moved::back(plan);
         let stat = |path: &RelPath| {
+            let path = moved.where_now(path);
             let dir = lister.root.open_dir(&path.parent()?).ok()?;
             dir.stat(&path.file_name()?).ok()
         };

@@ -372,6 +372,12 @@ impl Moved {
         Moved(plan.moves.iter().map(pair).collect())
     }
 
+    /// The same moves undone: where what will be at a path is still.
+    pub(super) fn back(plan: &Plan) -> Moved {
+        let pair = |moved: &Relocation| (moved.to.clone(), moved.from.clone());
+        Moved(plan.moves.iter().map(pair).collect())
+    }
+
     pub(super) fn where_now(&self, path: &RelPath) -> RelPath {
         let found = ancestors(path).find_map(|from| Some((self.0.get(&from)?, from)));
         let Some((to, from)) = found else {
