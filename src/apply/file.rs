@@ -288,6 +288,11 @@ impl Incoming {
         &self.path
     }
 
+    /// How much of the file is settled, in bytes.
+    pub fn settled_bytes(&self) -> u64 {
+        self.at
+    }
+
     /// Writes a part that came as it is.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
         self.skip_to(offset)?;

@@ -61,6 +61,20 @@ struct Wanted {
     mistrusted: bool,
 }
 
+impl Wanted {
+    /// A file of a stream, which was in no plan.
+    fn unplanned() -> Wanted {
+        Wanted {
+            changes: all_new(),
+            has_basis: false,
+            basis: None,
+            attempts: 0,
+            asked: false,
+            mistrusted: false,
+        }
+    }
+}
+
 /// What is known of a file that has come.
 pub(super) struct Arrival {
     /// What differed.
@@ -194,17 +208,21 @@ impl Pending {
         })
     }
 
-    /// A file has come; it was planned, or is part of a stream.
-    pub(super) fn arrives(&self, path: &RelPath, entry: &Entry) -> Arrival {
+    /// A file begins to come. One of a stream was in no plan until now.
+    pub(super) fn begins(&self, path: &RelPath, entry: &Entry) {
         let mut inner = self.lock();
-        if let Some(file) = inner.files.get(path) {
-            return Arrival {
-                changes: file.changes,
-            };
+        if !inner.files.contains_key(path) {
+            inner.planned_files += 1;
+            inner.planned_bytes += entry.meta.size;
         }
-        inner.planned_files += 1;
-        inner.planned_bytes += entry.meta.size;
-        Arrival { changes: all_new() }
+    }
+
+    /// What was planned for a file that has come.
+    pub(super) fn arrives(&self, path: &RelPath) -> Arrival {
+        let changes = self.lock().files.get(path).map(|file| file.changes);
+        Arrival {
+            changes: changes.unwrap_or_else(all_new),
+        }
     }
 
     /// Wakes the thread that waits for the end, at the end: waking it for each file took a
@@ -228,9 +246,12 @@ impl Pending {
 
     /// What was copied into a file makes no sense: it is asked for again, whole.
     pub(super) fn mistrust(&self, path: &RelPath) {
-        if let Some(file) = self.lock().files.get_mut(path) {
-            file.mistrusted = true;
-        }
+        let mut inner = self.lock();
+        let file = inner
+            .files
+            .entry(path.clone())
+            .or_insert_with(Wanted::unplanned);
+        file.mistrusted = true;
     }
 
     /// The end of a file that failed while it was coming in.
@@ -268,14 +289,8 @@ impl Pending {
     /// Notes a file for the end of the run; `false` when it has been tried often enough.
     fn try_again(&self, path: &RelPath) -> bool {
         let mut inner = self.lock();
-        let mut file = inner.files.remove(path).unwrap_or(Wanted {
-            changes: all_new(),
-            has_basis: false,
-            basis: None,
-            attempts: 0,
-            asked: false,
-            mistrusted: false,
-        });
+        let removed = inner.files.remove(path);
+        let mut file = removed.unwrap_or_else(Wanted::unplanned);
         inner.unask(&file);
         file.asked = false;
         file.basis = None;

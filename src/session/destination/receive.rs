@@ -230,7 +230,8 @@ impl Session<'_> {
             if entry.meta.kind != EntryKind::File {
                 return Err(Error::protocol("content for what is no file"));
             }
-            let arrival = self.pending.arrives(&path, entry);
+            self.pending.begins(&path, entry);
+            let arrival = self.pending.arrives(&path);
             let written = self.applier()?.write_small(&path, entry, content, *hash);
             self.landed(path, entry, arrival, written, *hash, false)?;
         }
@@ -304,6 +305,7 @@ impl Session<'_> {
         if entry.meta.kind != EntryKind::File {
             return Err(Error::protocol("content for what is no file"));
         }
+        self.pending.begins(&path, &entry);
         let applier = self.applier()?;
         let basis = if delta {
             self.pending.basis(&path)
@@ -339,9 +341,14 @@ impl Session<'_> {
         let LaneFile::Open { path, incoming, .. } = file else {
             return Ok(());
         };
-        let Err(failure) = act(incoming) else {
+        let before = incoming.settled_bytes();
+        let outcome = act(incoming);
+        self.counts.flow(incoming.settled_bytes() - before);
+        let Err(failure) = outcome else {
+            self.tell_progress(path);
             return Ok(());
         };
+        self.counts.ebb(incoming.settled_bytes());
         let path = path.clone();
         let failed = LaneFile::Failed { path: path.clone() };
         if let LaneFile::Open { incoming, .. } = std::mem::replace(file, failed) {
@@ -376,11 +383,13 @@ impl Session<'_> {
                 },
                 Outcome::Complete { len, hash },
             ) => {
-                let arrival = self.pending.arrives(&path, &entry);
+                let arrival = self.pending.arrives(&path);
+                self.counts.ebb(incoming.settled_bytes());
                 let written = incoming.finish(self.applier()?, &entry, len, hash);
                 self.landed(path, &entry, arrival, written, hash, delta)
             }
             (LaneFile::Open { path, incoming, .. }, Outcome::Fault(why)) => {
+                self.counts.ebb(incoming.settled_bytes());
                 incoming.abandon(Keep::Nothing);
                 self.pending.fault(self, &path, why)
             }
