@@ -346,6 +346,10 @@ impl Scanner<'_> {
     /// A directory that cannot be read is a problem, and its content unknown. One that vanished
     /// since its parent was listed is empty: the next run will see.
     fn fail(&self, shared: &mut Shared, job: Job, err: io::Error) {
+        // An interrupt is no fault of the directory.
+        if self.lister.cancel.is_cancelled() {
+            return;
+        }
         if job.node == NodeId::ROOT {
             shared.failure = Some(Error::io("read", b"the root directory", err));
             return;

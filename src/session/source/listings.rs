@@ -322,7 +322,10 @@ impl Serving<'_> {
     }
 
     pub(super) fn report(&self, path: &RelPath, act: &str, err: &io::Error) {
-        self.tell(Event::Problem(self.problem(path, act, err)));
+        // An interrupt is no fault of the entry.
+        if !self.role.cancel.is_cancelled() {
+            self.tell(Event::Problem(self.problem(path, act, err)));
+        }
     }
 
     pub(super) fn problem(&self, path: &RelPath, act: &str, err: &io::Error) -> Problem {
