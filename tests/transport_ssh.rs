@@ -31,9 +31,17 @@ fn host(name: &str) -> RemotePath {
     }
 }
 
+/// Makes a script to be run. Another process writes it: were it this one, a test that forks
+/// meanwhile would hold it open for writing, and nobody could start it.
 fn executable(path: &Path, script: &str) {
-    fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    let draft = path.with_extension("draft");
+    fs::write(&draft, format!("#!/bin/sh\n{script}\n")).unwrap();
+    let install = std::process::Command::new("install")
+        .args(["-m", "755"])
+        .args([draft.as_path(), path])
+        .status();
+    assert!(install.unwrap().success());
+    fs::remove_file(draft).unwrap();
 }
 
 /// A stand-in for the executable that is uploaded. It cannot hold its own hash, so it reads it

@@ -8,6 +8,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::apply::{Applier, Place};
+use crate::entry::EntryKind;
 use crate::error::{Error, Result};
 use crate::fs::{self, Dir};
 use crate::options::{Keep, Trash};
@@ -81,24 +82,26 @@ impl Applier {
     /// is renamed over it in the next step, and nobody sees a gap. Nothing to do where there is
     /// no old entry or old entries are not kept.
     pub(crate) fn set_aside(&self, place: &Place, path: &RelPath, name: &Name) -> io::Result<()> {
-        if !self.options.aside.keeps() {
+        // Asked before a folder is made in the trash for nothing.
+        if !self.options.aside.keeps() || !is_there(&place.dir, name)? {
             return Ok(());
         }
         let keep = |dir: &Dir, kept: &Name| {
             let temp = fs::temp_name(kept);
             dir.make_link(&temp, &place.dir, name)?;
-            dir.rename(&temp, dir, kept)
-        };
-        let kept = match &self.options.aside.trash {
-            Some(trash) => {
-                let dir = trash_dir(trash.run()?, path)?;
-                keep(&dir, name)
+            dir.rename(&temp, dir, kept)?;
+            // Two names of one file are not renamed over each other, but both stay.
+            match dir.unlink(&temp) {
+                Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
+                _ => Ok(()),
             }
-            None => keep(&place.dir, &self.backup_name(name)?),
         };
-        match kept {
-            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
-            kept => kept,
+        match &self.options.aside.trash {
+            Some(trash) => match trash_dir(trash.run()?, path)? {
+                Some(dir) => keep(&dir, name),
+                None => Ok(()),
+            },
+            None => keep(&place.dir, &self.backup_name(name)?),
         }
     }
 
@@ -110,7 +113,9 @@ impl Applier {
         name: &Name,
     ) -> io::Result<bool> {
         if let Some(trash) = &self.options.aside.trash {
-            let dir = trash_dir(trash.run()?, path)?;
+            let Some(dir) = trash_dir(trash.run()?, path)? else {
+                return Ok(false);
+            };
             place.dir.rename(name, &dir, name)?;
             return Ok(true);
         }
@@ -132,6 +137,13 @@ impl Applier {
             ));
         }
         Name::new(&bytes).map_err(io::Error::other)
+    }
+}
+
+fn is_there(dir: &Dir, name: &Name) -> io::Result<bool> {
+    match dir.stat(name) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(false),
+        found => found.map(|_| true),
     }
 }
 
@@ -169,16 +181,18 @@ fn open_trash(root: &Dir, place: &Trash) -> Result<TrashDir> {
     })
 }
 
-/// The folder in the trash that mirrors the entry's own.
-fn trash_dir(trash: &Dir, path: &RelPath) -> io::Result<Dir> {
+/// The folder in the trash that mirrors the entry's own. `None` where what is no directory lies in
+/// its place: then the entry is of this run, since its directory was something else before.
+fn trash_dir(trash: &Dir, path: &RelPath) -> io::Result<Option<Dir>> {
     let mut dir = trash.try_clone()?;
     let parent = path.parent().unwrap_or_default();
     for component in parent.components() {
         let name = Name::new(component).map_err(io::Error::other)?;
         match dir.make_dir(&name, 0o700) {
             Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(err),
+            Err(_) if dir.stat(&name)?.meta.kind != EntryKind::Dir => return Ok(None),
             _ => dir = dir.open_child(&name)?,
         }
     }
-    Ok(dir)
+    Ok(Some(dir))
 }

@@ -83,7 +83,7 @@ impl Applier {
         if ContentHash::of(content) != hash {
             return Err(Failure::new("verify", mismatch()));
         }
-        let (place, name) = self.parent(path)?;
+        let (place, name) = self.new_parent(path)?;
         if self.options.write.inplace
             && let Ok(file) = place.dir.open_file_rw(&name)
         {
@@ -119,32 +119,49 @@ impl Applier {
         from: &File,
         progress: &mut dyn FnMut(u64) -> io::Result<()>,
     ) -> Result<Landed, Failure> {
-        let (place, name) = self.parent(path)?;
-        let sparse = if self.options.rules.fidelity.sparse {
-            Sparse::Keep
-        } else {
-            Sparse::Fill
-        };
+        let (place, name) = self.new_parent(path)?;
         let size = entry.meta.size;
         if self.options.write.inplace
             && let Ok(file) = place.dir.open_file_rw(&name)
         {
             fs::set_len(&file, 0).during("truncate")?;
-            fs::copy_content(from, &file, size, sparse, progress).during("copy")?;
+            fs::copy_content(from, &file, size, self.sparse(), progress).during("copy")?;
             self.dress_in_place(&file, entry)?;
             let stat = fs::stat_file(&file).during("stat")?;
             return Ok(copied(stat, size));
         }
+        self.copy_to_new_file(path, entry, from, progress)
+    }
+
+    /// Copies as [`Applier::copy_file`] does, but never over what stands at `path`: that may be
+    /// another name of `from` itself.
+    pub fn copy_to_new_file(
+        &self,
+        path: &RelPath,
+        entry: &Entry,
+        from: &File,
+        progress: &mut dyn FnMut(u64) -> io::Result<()>,
+    ) -> Result<Landed, Failure> {
+        let (place, name) = self.new_parent(path)?;
+        let size = entry.meta.size;
         let (temp, mut file) = create_temp(&place, &name)?;
         let is_small = size <= CHUNK as u64;
         let written = match is_small && is_dense(from, size).during("stat")? {
             true => copy_small(from, &mut file, size, progress),
-            false => fs::copy_content(from, &file, size, sparse, progress).map(|_| ()),
+            false => fs::copy_content(from, &file, size, self.sparse(), progress).map(|_| ()),
         }
         .during("copy");
         self.land(&place, path, &temp, &name, &file, entry, written)?;
         let stat = fs::stat_file(&file).during("stat")?;
         Ok(copied(stat, size))
+    }
+
+    fn sparse(&self) -> Sparse {
+        if self.options.rules.fidelity.sparse {
+            Sparse::Keep
+        } else {
+            Sparse::Fill
+        }
     }
 
     /// Dresses a written temporary and gives it its name.
@@ -224,7 +241,7 @@ impl Applier {
 
     /// Starts a large file. With `existing`, parts of it can be copied.
     pub fn begin(&self, path: &RelPath, existing: Option<Existing>) -> Result<Incoming, Failure> {
-        let (place, name) = self.parent(path)?;
+        let (place, name) = self.new_parent(path)?;
         let (temp, file, basis) = match existing {
             Some(old) if old.in_place => {
                 let basis = Basis {
@@ -269,6 +286,11 @@ impl Incoming {
     /// The file's path.
     pub fn path(&self) -> &RelPath {
         &self.path
+    }
+
+    /// How much of the file is settled, in bytes.
+    pub fn settled_bytes(&self) -> u64 {
+        self.at
     }
 
     /// Writes a part that came as it is.

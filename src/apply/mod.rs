@@ -120,9 +120,10 @@ impl Applier {
         Ok(place)
     }
 
-    /// The pinned parent of an entry and its name in it. A parent that is not there yet is made:
-    /// in a stream, one thread can have a file before another has its directory.
-    fn parent(&self, path: &RelPath) -> Result<(Arc<Place>, Name), Failure> {
+    /// The pinned parent of an entry that is to be made, and its name in it. A parent that is not
+    /// there yet is made: in a stream, one thread can have a file before another has its
+    /// directory.
+    fn new_parent(&self, path: &RelPath) -> Result<(Arc<Place>, Name), Failure> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Failure::new(
                 "replace",
@@ -138,6 +139,15 @@ impl Applier {
             place => place,
         };
         Ok((place.during("open the directory of")?, name))
+    }
+
+    /// The pinned parent of an entry that is there, and its name in it.
+    fn parent(&self, path: &RelPath) -> Result<(Arc<Place>, Name), Failure> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Failure::new("open", io::ErrorKind::InvalidInput.into()));
+        };
+        let place = self.place(&parent).during("open the directory of")?;
+        Ok((place, name))
     }
 
     fn make_parents(&self, path: &RelPath) -> io::Result<()> {
@@ -183,7 +193,7 @@ impl Applier {
     /// Makes a directory, or takes the one that is there, which shall become `entry` at the end.
     /// Its parent must be there.
     pub fn make_dir(&self, path: &RelPath, entry: &Entry) -> Result<(), Failure> {
-        let (place, name) = self.parent(path)?;
+        let (place, name) = self.new_parent(path)?;
         match place.dir.make_dir(&name, 0o700) {
             Ok(()) => {}
             Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
@@ -205,7 +215,7 @@ impl Applier {
 
     /// Makes a symlink, FIFO, socket or device under a temporary name and renames it into place.
     pub fn make_special(&self, path: &RelPath, entry: &Entry) -> Result<(), Failure> {
-        let (place, name) = self.parent(path)?;
+        let (place, name) = self.new_parent(path)?;
         let temp = fs::temp_name(&name);
         self.make_node(&place.dir, &temp, entry).during("create")?;
         let target = Target::Entry(&place.dir, &temp);
@@ -279,7 +289,7 @@ impl Applier {
     /// Makes `path` another name of the file at `leader`; `false` where it is one already.
     pub fn link(&self, path: &RelPath, leader: &RelPath) -> Result<bool, Failure> {
         let (to_place, to) = self.parent(leader)?;
-        let (place, name) = self.parent(path)?;
+        let (place, name) = self.new_parent(path)?;
         let leading = to_place.dir.stat(&to).during("stat")?;
         if place
             .dir
@@ -300,7 +310,7 @@ impl Applier {
     /// Renames an entry. What is no directory at `to` is replaced; a directory there is a failure.
     pub fn rename(&self, from: &RelPath, to: &RelPath) -> Result<(), Failure> {
         let (from_place, from_name) = self.parent(from)?;
-        let (to_place, to_name) = self.parent(to)?;
+        let (to_place, to_name) = self.new_parent(to)?;
         self.forget(from);
         let renamed = from_place
             .dir
@@ -360,3 +370,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // The maps behind these locks are changed in single steps: a panic cannot tear them.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -419,10 +419,12 @@ impl Lister<'_> {
 
     fn read_target(&self, dir: &Dir, row: &mut Row) -> io::Result<()> {
         if row.entry.meta.kind == EntryKind::Symlink {
-            row.entry.target = if row.stat.meta.kind == EntryKind::Symlink {
-                dir.read_link(&row.entry.name)?
-            } else {
-                fs::read_fake_target(dir, &row.entry.name)?
+            row.entry.target = match dir.read_link(&row.entry.name) {
+                // Its attribute says that it is one, but it is stored as a file.
+                Err(err) if self.fake_super && err.kind() == io::ErrorKind::InvalidInput => {
+                    fs::read_fake_target(dir, &row.entry.name)?
+                }
+                target => target?,
             };
         }
         Ok(())

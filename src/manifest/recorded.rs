@@ -208,13 +208,15 @@ impl Recorded {
         }
     }
 
-    /// Brings the records into the terms of a session: owners mapped, filters applied, content
+    /// Brings the records into the terms of a session: owners and modes mapped, filters applied,
+    /// content
     /// hashes only where they are compared.
     pub fn adapt(
         &mut self,
         rules: &RecordRules,
         filter: &Rules,
         owners: &dyn OwnerMap,
+        modes: &dyn Fn(EntryKind, u16) -> u16,
     ) -> io::Result<()> {
         let mut dirs = std::mem::take(&mut self.dirs);
         let mut hidden: HashSet<RelPath> = HashSet::new();
@@ -235,12 +237,12 @@ impl Recorded {
                 !out
             });
             for entry in entries {
-                adapt_entry(entry, rules, owners)?;
+                adapt_entry(entry, rules, owners, modes)?;
             }
         }
         dirs.retain(|path, _| !hidden.contains(path));
         self.dirs = dirs;
-        adapt_entry(&mut self.header.root, rules, owners)
+        adapt_entry(&mut self.header.root, rules, owners, modes)
     }
 
     /// What a scan of the recorded tree would have left.
@@ -308,9 +310,15 @@ impl Recorded {
     }
 }
 
-fn adapt_entry(entry: &mut Entry, rules: &RecordRules, owners: &dyn OwnerMap) -> io::Result<()> {
+fn adapt_entry(
+    entry: &mut Entry,
+    rules: &RecordRules,
+    owners: &dyn OwnerMap,
+    modes: &dyn Fn(EntryKind, u16) -> u16,
+) -> io::Result<()> {
     let (uid, gid) = owners.owner(entry.meta.uid, entry.meta.gid)?;
     (entry.meta.uid, entry.meta.gid) = (uid, gid);
+    entry.meta.mode = modes(entry.meta.kind, entry.meta.mode);
     let fidelity = rules.fidelity;
     entry.xattrs.retain(|xattr| match xattr.is_acl() {
         true => fidelity.acls,

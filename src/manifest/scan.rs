@@ -295,6 +295,9 @@ impl Scanner<'_> {
             .add_children(job.node, subdirs.iter().map(|row| &row.entry.name));
         for (offset, row) in subdirs.iter().enumerate() {
             if self.options.one_file_system && row.stat.dev != self.root_dev {
+                let node = shared.tree.node_mut(Tree::nth(first, offset));
+                node.shallow = shallow_of(&[], &self.lister.rules);
+                node.flags.elsewhere = true;
                 continue;
             }
             shared.stack.push(Job {
@@ -311,6 +314,7 @@ impl Scanner<'_> {
             unreadable,
             hides: listing.hides,
             links,
+            elsewhere: false,
         };
         if let Some(fact) = fact {
             shared.update.dir(self.rules_key, &job.stat, fact);
@@ -427,3 +431,6 @@ fn now() -> Timestamp {
         nanos: since.subsec_nanos(),
     }
 }
+
+#[cfg(test)]
+mod tests;

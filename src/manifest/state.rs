@@ -414,3 +414,6 @@ fn file_key(dir: &Stat) -> [u8; 16] {
     key[8..].copy_from_slice(&dir.ino.to_be_bytes());
     key
 }
+
+#[cfg(test)]
+pub(in crate::manifest) mod tests;

@@ -48,6 +48,8 @@ pub struct NodeFlags {
     pub hides: bool,
     /// It holds hard-linked files.
     pub links: bool,
+    /// Another filesystem is mounted on it, and it was not entered.
+    pub elsewhere: bool,
 }
 
 /// All directories beneath a root.

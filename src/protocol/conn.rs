@@ -295,6 +295,8 @@ impl Inbox {
 
     /// The next frame that is no heartbeat; `None` when the other end closed between frames.
     pub fn receive(&mut self) -> Result<Option<Frame>> {
+        // Both directions of a link may share one description, and so one mode: neither blocks.
+        rustix::io::ioctl_fionbio(&self.stream, true).map_err(|err| broken(err.into()))?;
         loop {
             let mut header = [0; HEADER];
             if !self.fill(&mut header, true)? {
@@ -318,34 +320,29 @@ impl Inbox {
         let mut quiet_since = Instant::now();
         while filled < buffer.len() {
             self.cancel.check()?;
-            if !wait_for(&self.stream, PollFlags::IN).map_err(broken)? {
-                if quiet_since.elapsed() > STALL {
-                    return Err(Error::Connection(format!(
-                        "the other end has been silent for {} seconds",
-                        STALL.as_secs()
-                    )));
-                }
-                continue;
-            }
+            // Read first: while bytes flow, asking whether there are any is a call for nothing.
             match self.stream.read(&mut buffer[filled..]) {
                 Ok(0) if filled == 0 && may_end => return Ok(false),
                 Ok(0) => return Err(gone()),
                 Ok(n) => filled += n,
-                Err(err) if is_passing(&err) => {}
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
+                    if !wait_for(&self.stream, PollFlags::IN).map_err(broken)?
+                        && quiet_since.elapsed() > STALL
+                    {
+                        return Err(Error::Connection(format!(
+                            "the other end has been silent for {} seconds",
+                            STALL.as_secs()
+                        )));
+                    }
+                    continue;
+                }
                 Err(err) => return Err(broken(err)),
             }
             quiet_since = Instant::now();
         }
         Ok(true)
     }
-}
-
-/// Whether to try again: the descriptors of a link share one mode, and do not block.
-fn is_passing(err: &io::Error) -> bool {
-    matches!(
-        err.kind(),
-        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
-    )
 }
 
 fn broken(err: io::Error) -> Error {

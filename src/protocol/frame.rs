@@ -60,8 +60,9 @@ pub struct Frame {
     pub kind: FrameKind,
     /// The body, not compressed.
     pub body: Vec<u8>,
-    /// What it cost on the wire, header included: what credit counts.
-    pub wire_bytes: u64,
+    /// What it costs in credit, header included: the sender pays before it compresses, and what
+    /// credit bounds is memory, so this counts bytes that are not compressed.
+    pub credit_bytes: u64,
 }
 
 /// Reads a frame's header: how long its body is, and its kind byte.
@@ -77,7 +78,6 @@ pub fn parse_header(header: [u8; HEADER]) -> Result<(usize, u8)> {
 
 /// Makes a frame of its wire form.
 pub fn decode(kind: u8, body: Vec<u8>) -> Result<Frame> {
-    let wire_bytes = (HEADER + body.len()) as u64;
     let body = if kind & COMPRESSED == 0 {
         body
     } else {
@@ -86,8 +86,8 @@ pub fn decode(kind: u8, body: Vec<u8>) -> Result<Frame> {
     };
     Ok(Frame {
         kind: FrameKind::from_byte(kind)?,
+        credit_bytes: (HEADER + body.len()) as u64,
         body,
-        wire_bytes,
     })
 }
 
@@ -219,3 +219,6 @@ pub fn empty_batch(dir: &RelPath) -> Batch {
         files: Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

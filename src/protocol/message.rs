@@ -114,6 +114,22 @@ pub enum FromSource {
     Bye,
 }
 
+impl FromSource {
+    /// Whether the source pays for the message with credit: all but its few words of order.
+    pub fn is_paid(&self) -> bool {
+        matches!(
+            self,
+            FromSource::Listing(_)
+                | FromSource::Links { .. }
+                | FromSource::Dir(_)
+                | FromSource::Begin { .. }
+                | FromSource::Copies { .. }
+                | FromSource::End { .. }
+                | FromSource::Unsent { .. }
+        )
+    }
+}
+
 /// What the destination says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromDestination {

@@ -15,7 +15,7 @@ mod tasks;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::apply::{Applier, ApplyOptions, Aside};
@@ -155,6 +155,7 @@ impl DestinationRole<'_> {
         shared: &link::Incoming,
         failure: &Mutex<Option<Error>>,
     ) -> Result<Summary> {
+        self.refuse_contradictions()?;
         let hello = shared.hello.take().ok_or_else(closed)?;
         let dry_run = self.is_dry();
         let root = DestinationRoot::open(self.root, hello.single.as_ref(), dry_run)?;
@@ -187,7 +188,7 @@ impl DestinationRole<'_> {
             None => None,
         };
         let abilities = self.abilities(&root, state.as_ref())?;
-        if abilities.read_only && !dry_run {
+        if abilities.read_only && self.mode == Mode::Sync {
             return Err(Error::io(
                 "write to",
                 self.root.as_os_str().as_encoded_bytes(),
@@ -228,6 +229,18 @@ impl DestinationRole<'_> {
         session.run(&root, &filter, empty, state.as_mut())
     }
 
+    fn refuse_contradictions(&self) -> Result<()> {
+        let keep = &self.options.keep;
+        if self.options.write.inplace && (keep.trash.is_some() || keep.backup_suffix.is_some()) {
+            return Err(Error::Usage(
+                "--inplace leaves no old version that --trash or --backup could keep; use only \
+                 one of them"
+                    .to_string(),
+            ));
+        }
+        Ok(())
+    }
+
     fn is_dry(&self) -> bool {
         self.options.dry_run || self.mode != Mode::Sync
     }
@@ -261,11 +274,13 @@ impl DestinationRole<'_> {
     fn agree(&self, hello: &SourceHello, abilities: &Abilities) -> RecordRules {
         let fake = self.options.fake_super;
         let asked = self.options.fidelity;
+        // Nothing can be tried there, and nothing will be written: all of it is compared.
+        let fake = fake || abilities.read_only;
         let fidelity = Fidelity {
             perms: asked.perms && (abilities.modes || fake),
-            xattrs: asked.xattrs && abilities.user_xattrs,
+            xattrs: asked.xattrs && (abilities.user_xattrs || abilities.read_only),
             acls: asked.acls && (abilities.acls || fake),
-            hard_links: asked.hard_links && abilities.hard_links,
+            hard_links: asked.hard_links && (abilities.hard_links || abilities.read_only),
             symlinks: asked.symlinks && (abilities.symlinks || fake),
             devices: asked.devices && (abilities.devices || fake),
             ..asked
@@ -589,6 +604,7 @@ impl Session<'_> {
 
     /// Grants back what a frame cost, a good deal at a time.
     fn give_credit(&self, cost: u64) -> Result<()> {
+        self.shared.under_way.fetch_sub(cost, Ordering::Relaxed);
         let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
         *owed += cost;
         if *owed < CREDIT_STEP {
@@ -645,10 +661,6 @@ impl Session<'_> {
                 changes,
             }));
         }
-    }
-
-    fn count_problem(&self) {
-        self.counts.problem();
     }
 
     fn problem(&self, side: Side, act: &str, path: &RelPath, err: &std::io::Error) {

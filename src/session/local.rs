@@ -43,6 +43,15 @@ impl LocalSource {
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
                 return Ok(Some(ChurnKind::Vanished));
             }
+            // It is no file any more.
+            Err(err)
+                if matches!(
+                    err.kind(),
+                    io::ErrorKind::InvalidInput | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                return Ok(Some(ChurnKind::Changed));
+            }
             Err(err) => {
                 session.report(Problem {
                     side: Side::Source,

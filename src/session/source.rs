@@ -1,6 +1,7 @@
 //! The source's role: reads its tree, says what is in it, and sends what the destination asks
 //! for. It decides nothing.
 
+mod admit;
 mod link;
 pub(crate) mod listings;
 mod owners;
@@ -186,16 +187,20 @@ impl SourceRole<'_> {
 
     fn serve(&self, outbox: &Outbox, shared: &link::Incoming) -> Result<Summary> {
         let mut root = SourceRoot::open(self.root)?;
-        let _lock = RootLock::shared(&root.dir, self.root)?;
+        // Of a single file the root is its parent, which may well be the destination too.
+        let is_dir = root.single.is_none();
+        let _lock = is_dir
+            .then(|| RootLock::shared(&root.dir, self.root))
+            .transpose()?;
         let mut recorded = match self.kind {
             SourceKind::Tree => None,
             SourceKind::Manifest => Some(Recorded::open(self.root)?),
         };
         let mut state = match self.kind {
-            SourceKind::Tree => open_state(&root.canonical, Side::Source, &|event| {
+            SourceKind::Tree if is_dir => open_state(&root.canonical, Side::Source, &|event| {
                 self.tell(outbox, event);
             }),
-            SourceKind::Manifest => None,
+            SourceKind::Tree | SourceKind::Manifest => None,
         };
         root.moved_device = is_moved(&root.dir, state.as_ref());
         let single = root
@@ -224,9 +229,11 @@ impl SourceRole<'_> {
         let table = OwnerTable::new(outbox.clone(), &shared.owners, names);
         table.learn(known_owners, &hello.owners)?;
         let filter = Rules::parse(&self.options.selection.rules)?;
+        let modes = ModeRules::parse(&self.options.chmod)?;
+        let modes = |kind, mode| modes.apply(kind, mode);
         if let Some(recorded) = &mut recorded {
             recorded
-                .adapt(&hello.rules, &filter, &table)
+                .adapt(&hello.rules, &filter, &table, &modes)
                 .map_err(|err| {
                     Error::io(
                         "use manifest",
@@ -237,8 +244,6 @@ impl SourceRole<'_> {
         }
         let links = Links::default();
         let lost = Lost::new(self.options.fidelity, hello.rules.fidelity);
-        let modes = ModeRules::parse(&self.options.chmod)?;
-        let modes = |kind, mode| modes.apply(kind, mode);
         let lister = Lister {
             root: &root.dir,
             rules: hello.rules,
@@ -468,6 +473,12 @@ impl Serving<'_> {
 
     /// A directory's listing, complete.
     fn list(&self, dir: &RelPath, scratch: &mut ListScratch) -> io::Result<Listing> {
+        let node = self
+            .scan
+            .and_then(|scan| Some(scan.tree.node(scan.tree.find(dir)?)));
+        if node.is_some_and(|node| node.flags.elsewhere) {
+            return Ok(Listing::default());
+        }
         match self.recorded {
             Some(recorded) => Ok(recorded.list(dir)),
             None => self.lister.list(dir, scratch),
@@ -482,7 +493,11 @@ impl Serving<'_> {
         let hash = match (self.recorded, is_dir) {
             (Some(_), _) => None,
             (None, true) => hash_tree(&self.lister, &path)?,
-            (None, false) => hash_of(&self.lister, &self.inward(path.clone())),
+            (None, false) => {
+                let file = self.inward(path.clone());
+                let admitted = self.admit_file(&file).ok();
+                admitted.and_then(|()| hash_of(&self.lister, &file))
+            }
         };
         self.outbox.say(&FromSource::Hash { path, hash })
     }

@@ -25,7 +25,7 @@ impl Throttle {
         }
     }
 
-    /// Waits until so many bytes may go.
+    /// Pays for so many bytes, by waiting as long as they take.
     pub(crate) fn spend(&self, bytes: usize, cancel: &Cancel) -> Result<()> {
         let Some(rate) = self.bytes_per_s else {
             return Ok(());
@@ -33,9 +33,8 @@ impl Throttle {
         let cost = Duration::from_secs_f64(bytes as f64 / rate as f64);
         let due = {
             let mut paid_at = self.paid_at.lock().unwrap_or_else(PoisonError::into_inner);
-            let due = (*paid_at).max(Instant::now());
-            *paid_at = due + cost;
-            due
+            *paid_at = (*paid_at).max(Instant::now()) + cost;
+            *paid_at
         };
         loop {
             cancel.check()?;

@@ -21,54 +21,80 @@ const BAR_INTERVAL: Duration = Duration::from_millis(100);
 /// hour's run stays readable.
 const LINE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// What shows progress. The bar counts bytes; hidden, it still serves to estimate the rate.
-pub(super) enum Meter {
+/// What a file counts beside its bytes when the time left is estimated: to make one takes about as
+/// long as to write this much. Without it a tree that ends in small files has "no time left" for
+/// most of its time.
+const FILE_COST_BYTES: u64 = 32 << 10;
+
+/// What shows progress.
+pub(super) struct Meter {
+    shape: Shape,
+    /// Counts work, of which bytes are only a part. Hidden, it still estimates the time left.
+    bar: ProgressBar,
+    /// Counts bytes, never drawn: estimates the rate.
+    bytes: ProgressBar,
+}
+
+#[derive(Clone, Copy)]
+enum Shape {
     /// A bar on the terminal.
-    Bar(ProgressBar),
+    Bar,
     /// A line now and then.
-    Lines(ProgressBar),
+    Lines,
 }
 
 impl Meter {
     /// The one that suits the process's standard error.
     pub(super) fn for_stderr() -> Meter {
-        if io::stderr().is_terminal() {
+        let (shape, bar) = if io::stderr().is_terminal() {
             let target = ProgressDrawTarget::stderr();
-            Meter::Bar(ProgressBar::with_draw_target(Some(0), target).with_style(style(false)))
+            let bar = ProgressBar::with_draw_target(Some(0), target).with_style(style(false));
+            (Shape::Bar, bar)
         } else {
-            Meter::Lines(ProgressBar::hidden())
+            (Shape::Lines, ProgressBar::hidden())
+        };
+        Meter {
+            shape,
+            bar,
+            bytes: ProgressBar::hidden(),
         }
     }
 
     /// The bar, drawn or hidden.
     pub(super) fn bar(&self) -> ProgressBar {
-        match self {
-            Meter::Bar(bar) | Meter::Lines(bar) => bar.clone(),
-        }
+        self.bar.clone()
     }
 
     fn interval(&self) -> Duration {
-        match self {
-            Meter::Bar(_) => BAR_INTERVAL,
-            Meter::Lines(_) => LINE_INTERVAL,
+        match self.shape {
+            Shape::Bar => BAR_INTERVAL,
+            Shape::Lines => LINE_INTERVAL,
         }
     }
 
     /// Shows the totals.
     fn draw(&self, totals: &Totals, screen: &Screen) {
-        let bar = self.bar();
-        let line = totals.line(bar.per_sec(), Some(bar.eta()));
-        match self {
-            Meter::Bar(bar) => {
-                bar.set_style(style(totals.plan_complete));
-                bar.set_message(line);
+        self.bytes.set_position(totals.done_bytes);
+        self.bar
+            .set_length(work(totals.planned_files, totals.planned_bytes));
+        self.bar
+            .set_position(work(totals.done_files, totals.done_bytes));
+        let line = totals.line(self.bytes.per_sec(), Some(self.bar.eta()));
+        match self.shape {
+            // ssh may be asking for a password on this very line.
+            Shape::Bar if totals.is_connecting() => return,
+            Shape::Bar => {
+                self.bar.set_style(style(totals.plan_complete));
+                self.bar.set_message(line);
             }
-            Meter::Lines(_) => screen.err(&format!("cutover: {line}")),
+            Shape::Lines => screen.err(&format!("cutover: {line}")),
         }
-        bar.set_length(totals.planned_bytes);
-        bar.set_position(totals.done_bytes);
-        bar.tick();
+        self.bar.tick();
     }
+}
+
+fn work(files: u64, bytes: u64) -> u64 {
+    bytes.saturating_add(files.saturating_mul(FILE_COST_BYTES))
 }
 
 /// While the plan grows: a bar would run backwards.
@@ -136,6 +162,12 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_small_files_are_still_work() {
+        let left = work(1000, 1 << 30) - work(0, (1 << 30) - 5000);
+        assert!(left > 1000 * FILE_COST_BYTES);
+    }
 
     #[test]
     fn both_templates_are_valid() {

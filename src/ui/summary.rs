@@ -11,8 +11,8 @@ use super::tally::Tally;
 /// The summary's lines.
 pub(super) fn lines(act: &Act, summary: &Summary, tally: &Tally) -> Vec<String> {
     match act {
-        Act::Sync => sync_rows("changed", summary, tally),
-        Act::DryRun => sync_rows("would do", summary, tally),
+        Act::Sync => sync_rows("changed", data_row(summary), summary, tally),
+        Act::DryRun => sync_rows("would do", planned_data_row(summary), summary, tally),
         Act::Diff(compare) => comparison_rows(how(*compare), summary, tally),
         Act::Verify => comparison_rows(how(Compare::Checksum), summary, tally),
         Act::Manifest(file) => {
@@ -33,7 +33,7 @@ fn row(title: &str, text: &str) -> String {
     format!("{title:<9} {text}")
 }
 
-fn sync_rows(title: &str, summary: &Summary, tally: &Tally) -> Vec<String> {
+fn sync_rows(title: &str, data: String, summary: &Summary, tally: &Tally) -> Vec<String> {
     let mut rows = vec![row(
         "scanned",
         &format!(
@@ -44,16 +44,19 @@ fn sync_rows(title: &str, summary: &Summary, tally: &Tally) -> Vec<String> {
         ),
     )];
     rows.push(row(title, &deeds(summary)));
-    rows.extend(data_rows(summary));
+    if summary.changed_bytes > 0 {
+        rows.push(row("data", &data));
+    }
+    rows.extend(wire_row(summary));
     rows.extend(trouble_rows(summary, tally));
     if summary.extraneous > 0 {
-        rows.push(row(
-            "left",
-            &format!(
-                "{} only at the destination (--delete removes what the source does not have)",
-                entries(summary.extraneous)
-            ),
-        ));
+        let left = entries(summary.extraneous);
+        let hint = match tally.warned_of("delete") {
+            true => "",
+            false => " (--delete removes what the source does not have)",
+        };
+        let text = format!("{left} only at the destination{hint}");
+        rows.push(row("left", &text));
     }
     rows.push(row("time", &elapsed(summary.elapsed)));
     rows
@@ -84,31 +87,31 @@ fn joined(counts: &[(u64, &str)]) -> Option<String> {
     (!told.is_empty()).then(|| told.join(", "))
 }
 
-/// Bytes of data against bytes on the wire; each row only where there is something to tell.
-fn data_rows(summary: &Summary) -> Vec<String> {
-    let mut rows = Vec::new();
-    if summary.changed_bytes > 0 {
-        rows.push(row(
-            "data",
-            &format!(
-                "{} in changed files: {} copied, {} taken from old versions",
-                bytes(summary.changed_bytes),
-                bytes(summary.literal_bytes),
-                bytes(summary.matched_bytes),
-            ),
-        ));
-    }
-    if summary.wire_sent_bytes > 0 || summary.wire_received_bytes > 0 {
-        rows.push(row(
-            "wire",
-            &format!(
-                "{} to the destination, {} back",
-                bytes(summary.wire_sent_bytes),
-                bytes(summary.wire_received_bytes),
-            ),
-        ));
-    }
-    rows
+fn data_row(summary: &Summary) -> String {
+    format!(
+        "{} in changed files: {} copied, {} taken from old versions",
+        bytes(summary.changed_bytes),
+        bytes(summary.literal_bytes),
+        bytes(summary.matched_bytes),
+    )
+}
+
+/// What a dry run can say: how much of it is in old versions is known once it is read.
+fn planned_data_row(summary: &Summary) -> String {
+    format!("{} in changed files", bytes(summary.changed_bytes))
+}
+
+/// Bytes on the wire, to hold against those of data.
+fn wire_row(summary: &Summary) -> Option<String> {
+    let total = summary.wire_sent_bytes | summary.wire_received_bytes;
+    (total > 0).then(|| {
+        let text = format!(
+            "{} to the destination, {} back",
+            bytes(summary.wire_sent_bytes),
+            bytes(summary.wire_received_bytes),
+        );
+        row("wire", &text)
+    })
 }
 
 fn trouble_rows(summary: &Summary, tally: &Tally) -> Vec<String> {

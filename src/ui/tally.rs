@@ -62,6 +62,11 @@ impl Tally {
         kinds
     }
 
+    /// Whether there was a warning on a topic.
+    pub(super) fn warned_of(&self, topic: &str) -> bool {
+        self.warnings.iter().any(|warning| warning.topic == topic)
+    }
+
     /// The warnings, each once.
     pub(super) fn warnings(&self) -> &[Warning] {
         &self.warnings

@@ -135,6 +135,38 @@ fn a_sync_ends_with_what_it_did_and_what_it_left() {
 }
 
 #[test]
+fn a_dry_run_does_not_say_that_nothing_was_copied() {
+    let planned = Summary {
+        files_sent: 2,
+        changed_bytes: 3072,
+        ..summary()
+    };
+    let (out, _) = show(view(Act::DryRun), vec![], Ok(planned));
+    assert!(
+        out.contains("\ndata      3.00 KiB in changed files\n"),
+        "{out}"
+    );
+}
+
+#[test]
+fn delete_is_not_advised_to_who_was_told_that_nothing_is_deleted() {
+    let warning = Event::Warning(Warning {
+        topic: "delete".to_owned(),
+        entries: 7,
+        message: "nothing is deleted".to_owned(),
+    });
+    let left = Summary {
+        extraneous: 7,
+        ..summary()
+    };
+    let (out, _) = show(view(Act::Sync), vec![warning], Ok(left));
+    assert!(
+        out.contains("left      7 entries only at the destination\n"),
+        "{out}"
+    );
+}
+
+#[test]
 fn an_idle_sync_says_that_nothing_changed() {
     let (out, _) = show(view(Act::Sync), vec![], Ok(summary()));
     assert!(out.contains("changed   nothing\n"), "{out}");

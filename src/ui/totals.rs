@@ -60,6 +60,11 @@ impl Totals {
         true
     }
 
+    /// Whether the other host is still being reached.
+    pub(super) fn is_connecting(&self) -> bool {
+        matches!(self.phase, None | Some(Phase::Connecting))
+    }
+
     /// The totals in one line. `left` is an estimate that only a complete plan allows.
     pub(super) fn line(&self, bytes_per_s: f64, left: Option<Duration>) -> String {
         match self.phase {

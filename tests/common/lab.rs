@@ -11,7 +11,7 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 use super::dump::{assert_same, stamps};
-use super::run::{BINARY, Invocation, POLL, TIME_LIMIT};
+use super::run::{BINARY, Invocation, POLL, TIME_LIMIT, install};
 use super::tree::tree;
 
 /// The host name that stands for the far side when no network is involved.
@@ -170,8 +170,9 @@ impl Lab {
         let pids = self.path("far-pids");
         let pids = pids.display();
         let text = format!("#!/bin/sh\n{exports}echo $$ >> '{pids}'\nshift\nexec \"$@\"\n");
-        fs::write(&script, text).expect("writing the far shell");
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("chmod");
+        let draft = self.path("far-shell.draft");
+        fs::write(&draft, text).expect("writing the far shell");
+        install(&draft, &script);
         script
     }
 

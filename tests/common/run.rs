@@ -56,7 +56,7 @@ impl Invocation {
         // The build directory may be in a place that only this user can enter.
         let binary = lab.path("cutover");
         if !binary.exists() {
-            fs::copy(BINARY, &binary).expect("copying the binary");
+            install(Path::new(BINARY), &binary);
         }
         let mut command = Command::new("setpriv");
         let id = uid.to_string();
@@ -308,6 +308,20 @@ impl Outcome {
         assert!(said, "nothing said about {text:?}:\n{self}");
         self
     }
+}
+
+/// Copies a program to where it is run. Another process writes it: were it this one, a test that
+/// forks meanwhile would hold it open for writing, and nobody could start it.
+pub fn install(from: &Path, to: &Path) {
+    let status = Command::new("install")
+        .args(["-m", "755"])
+        .args([from, to])
+        .status();
+    assert!(
+        status.expect("running install").success(),
+        "installing {}",
+        to.display()
+    );
 }
 
 /// The command line without the environment, which is every run's.

@@ -146,6 +146,19 @@ fn read_errors_at_the_source_stop_deletion() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_does_not_lose_its_old_name() {
+    needs!(Root);
+    for route in [Route::Local, Route::Push] {
+        let lab = Lab::with_source("f renamed 'x' 0600\n f a 'x'");
+        lab.destination("f old-name 'x'\n m . 65534:65534");
+        let run = lab.sync_via(route, &["--delete"]).by_user(&lab, 65534);
+        let outcome = run.code(3);
+        assert_eq!(text_of(&lab.dst.join("old-name")), "x", "{outcome}");
+        outcome.says("nothing is deleted");
+    }
+}
+
+#[test]
 fn a_source_that_is_no_longer_mounted_deletes_nothing() {
     needs!(Mount);
     let lab = Lab::with_source("d .");
@@ -238,4 +251,59 @@ fn guards_hold_over_a_wire() {
             .code(5);
         assert_eq!(text_of(&lab.dst.join("a")), "x");
     }
+}
+
+#[test]
+fn a_directory_that_a_file_replaces_counts_as_deleted() {
+    let lab = Lab::with_source("f old 'now a file'");
+    lab.destination(&files("old/", 11));
+    assert_refused_untouched(&lab, &["--delete", "--max-delete", "10"]);
+    lab.sync(&["--delete", "--max-delete", "11"]).ok();
+    lab.assert_synced();
+}
+
+#[test]
+fn new_names_in_a_directory_that_replaced_a_file_need_no_trash() {
+    let lab = Lab::with_source("f a 'x'\n f b 'y' @5");
+    lab.sync(&[]).ok();
+    lab.source("r a\n f a/b 'new'\n h a/c = b\n h a/d = a/b");
+    lab.sync(&["--delete", "--trash"]).ok();
+    let runs: Vec<_> = fs::read_dir(lab.dst.join(".cutover-trash"))
+        .unwrap()
+        .collect();
+    assert_eq!(runs.len(), 1);
+    let folder = runs[0].as_ref().unwrap().path();
+    assert_eq!(text_of(&folder.join("a")), "x");
+    assert_eq!(text_of(&lab.dst.join("a/d")), "new");
+}
+
+#[test]
+fn changing_files_in_place_cannot_keep_old_versions() {
+    let lab = Lab::with_source("f a 'new'");
+    lab.destination("f a 'old'");
+    for keep in ["--trash", "--backup"] {
+        lab.sync(&["--inplace", keep]).code(2);
+    }
+    assert_eq!(text_of(&lab.dst.join("a")), "old");
+}
+
+#[test]
+fn a_dry_run_shows_what_the_run_would_refuse() {
+    let lab = Lab::with_source(&files("kept-", 1));
+    lab.destination(&files("old-", 150));
+    let outcome = lab.sync(&["-n", "-i", "--delete"]).code(5);
+    assert!(
+        outcome.items().contains(&"*deleting   old-149"),
+        "{outcome}"
+    );
+}
+
+#[test]
+fn a_backup_that_is_the_file_itself_leaves_nothing_behind() {
+    let lab = Lab::with_source("f a 'newer' @6");
+    lab.destination("f a 'old' @5\n h a~ = a");
+    lab.sync(&["--backup"]).ok();
+    assert_eq!(text_of(&lab.dst.join("a")), "newer");
+    assert_eq!(text_of(&lab.dst.join("a~")), "old");
+    assert_eq!(Dump::of(&lab.dst).paths(), ["a", "a~"]);
 }

@@ -195,6 +195,20 @@ fn every_way_of_making_it_durable_gives_the_same_tree() {
 }
 
 #[test]
+fn what_compression_saves_is_not_lost_as_credit() {
+    let lab = Lab::with_source("f log");
+    // More than the credit of a whole session, and nearly all of it saved.
+    fs::write(
+        lab.src.join("log"),
+        b"a line like the next\n".repeat(2 << 20),
+    )
+    .unwrap();
+    let outcome = lab.sync_via(Route::Push, &["-z", "--json"]).ok();
+    assert!(outcome.count("wire_sent_bytes") < 8 << 20, "{outcome}");
+    lab.assert_synced();
+}
+
+#[test]
 fn the_bandwidth_limit_is_kept() {
     let lab = Lab::with_source("f a random(1M)");
     let start = std::time::Instant::now();

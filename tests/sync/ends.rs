@@ -60,6 +60,17 @@ fn a_single_file_takes_the_name_it_is_given() {
 }
 
 #[test]
+fn a_single_file_can_be_copied_beside_itself() {
+    for options in [&[][..], &["--checksum"]] {
+        let mut lab = Lab::with_source("f a 'x' 0640 @5");
+        (lab.src, lab.dst) = (lab.src.join("a"), lab.src.join("b"));
+        let outcome = lab.sync(options).ok();
+        assert_eq!(outcome.stderr, "", "{outcome}");
+        assert_same(&lab.src, &lab.dst);
+    }
+}
+
+#[test]
 fn a_single_file_replaces_an_older_one() {
     let mut lab = Lab::with_source("f a 'new content' @1600000000");
     lab.destination("f b 'old' @1");

@@ -17,6 +17,7 @@ mod ends;
 mod faults;
 mod kinds;
 mod kit;
+mod links;
 mod moves;
 mod output;
 mod ownership;

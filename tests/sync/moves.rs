@@ -111,3 +111,36 @@ fn without_delete_the_old_name_stays() {
     lab.sync(&[]).ok();
     lab.assert_synced();
 }
+
+#[test]
+fn a_directory_and_a_file_that_swap_names_are_sorted_out() {
+    let lab = Lab::with_source("f a/1 'one'\n f a/sub/2 'two'\n f b 'file'");
+    resync_after_renames(&lab, &[("a", "t"), ("b", "a"), ("t", "b")]);
+}
+
+#[test]
+fn a_copied_directory_is_taken_from_what_it_was() {
+    let lab = Lab::with_source("f a/1 'one' @5\n f a/2 random(100K) @6\n l a/3 -> x");
+    lab.sync(&[]).ok();
+    lab.source("f b/1 'one' @5\n m a/2 @6\n r a/3\n d a/3\n f a/1 'changed' @9");
+    fs::copy(lab.src.join("a/2"), lab.src.join("b/2")).unwrap();
+    lab.source("m b/2 0644 @6\n l b/3 -> x");
+    lab.sync(&["--delete"]).ok();
+    lab.assert_synced();
+}
+
+#[test]
+fn files_of_one_size_and_time_are_told_apart_by_content() {
+    let files = |dir: &str, prefix: &str| -> String {
+        (100..1100)
+            .map(|n| format!("f {dir}/{prefix}{n} '{n}' @5\n"))
+            .collect()
+    };
+    let lab = Lab::with_source(&files("old", "a"));
+    lab.sync_via(Route::Push, &[]).ok();
+    lab.source(&format!("r old\n{} f new/more 'x'", files("new", "b")));
+    let all = ["--delete", "--max-delete", "100%", "--json"];
+    let outcome = lab.sync_via(Route::Push, &all).ok();
+    assert_eq!(outcome.count("moved"), 1000, "{outcome}");
+    lab.assert_synced();
+}

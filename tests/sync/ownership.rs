@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use crate::common::dump::{Dump, assert_same_dumps};
-use crate::common::lab::{Lab, Route};
+use crate::common::lab::{Lab, Route, text_of};
 use crate::needs;
 
 /// An unprivileged user that every Linux has.
@@ -118,4 +118,18 @@ fn fake_super_keeps_what_it_may_not_set() {
     let size = rustix::fs::getxattr(lab.dst.join("a"), "user.rsync.%stat", &mut value).unwrap();
     // rsync's own form: mode, device, owner.
     assert_eq!(&value[..size], b"104755 0,0 123:456");
+}
+
+#[test]
+fn what_fake_super_stores_is_compared_as_what_it_stands_for() {
+    needs!(Root);
+    let options = ["--fake-super", "--delete"];
+    let lab =
+        Lab::with_source("l link -> target @5\n p fifo 0640 1:2 @6\n c null 1,3\n f a 'x' 0:7");
+    lab.sync(&options).ok();
+    lab.assert_settled(&options);
+    lab.source("r link\n l link -> elsewhere @7");
+    lab.sync(&options).ok();
+    assert_eq!(text_of(&lab.dst.join("link")), "elsewhere");
+    lab.assert_settled(&options);
 }

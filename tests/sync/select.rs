@@ -142,3 +142,22 @@ fn what_is_on_another_filesystem_is_not_deleted() {
     lab.sync(&["--one-file-system", "--delete"]).ok();
     assert!(point.join("inside").exists());
 }
+
+#[test]
+fn a_mounted_filesystem_stays_out_of_later_runs() {
+    needs!(Mount);
+    let lab = Lab::with_source("f a 'x'");
+    let point = lab.src.join("mounted");
+    let _mounted = Tmpfs::mount(&point, "size=1m");
+    lab.source("f mounted/inside 'x'");
+    let options = ["--one-file-system", "--delete"];
+    lab.sync(&options).ok();
+    lab.assert_settled(&options);
+    lab.source("f b 'x'");
+    fs::remove_dir(lab.dst.join("mounted")).unwrap();
+    lab.sync(&options).ok();
+    assert_eq!(Dump::of(&lab.dst).paths(), ["a", "b", "mounted"]);
+    lab.destination("f mounted/own 'stays'");
+    lab.sync(&options).ok();
+    assert!(lab.dst.join("mounted/own").exists());
+}

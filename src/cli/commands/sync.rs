@@ -24,7 +24,7 @@ use super::{direction, locations, print};
 /// DST has stay, unless --delete is given.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SyncCommand {
-    /// Directory whose contents are copied: a path or [USER@]HOST:PATH
+    /// Directory whose contents are copied, or a single file: a path or [USER@]HOST:PATH
     #[arg(value_name = "SRC")]
     source: OsString,
 

@@ -17,8 +17,8 @@ use crate::options::{Delete, DeleteLimit, Keep, Trash};
 pub(crate) struct DeleteFlags {
     /// Delete entries at the destination that the source does not have
     ///
-    /// Excluded entries stay. Nothing is deleted when the source could not be read in full, is
-    /// empty, or when more would go than --max-delete allows.
+    /// Excluded entries stay. Nothing is deleted when the source could not be read in full; the
+    /// run is refused when the source is empty, or when more would go than --max-delete allows.
     #[arg(long)]
     delete: bool,
 
@@ -35,8 +35,8 @@ pub(crate) struct DeleteFlags {
 
     /// Move deleted and replaced entries to DIR instead of away
     ///
-    /// Each run gets a folder of its own in it. DIR is on the destination's host and filesystem;
-    /// without =DIR it is `.cutover-trash` in the destination's root, which is never synced nor
+    /// Each run gets a folder of its own in it. DIR is on the destination's host and filesystem,
+    /// relative to the working directory there (over ssh, the home directory); without =DIR it is `.cutover-trash` in the destination's root, which is never synced nor
     /// deleted.
     #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true,
           value_parser = non_empty(), conflicts_with = "backup")]

@@ -16,6 +16,7 @@ use crate::options::{Delete, DeltaMode};
 use crate::path::RelPath;
 use crate::protocol::message::{FromDestination, LinkGroup, Mode, Scanned};
 use crate::session::destination::counts::add;
+use crate::session::destination::moves::{Moved, is_within};
 use crate::session::destination::plan::{
     Differing, Extraneous, FilePlan, NewTree, Plan, Relocation, all_new,
 };
@@ -32,7 +33,13 @@ impl Session<'_> {
         ours: &Scan,
         theirs: &Scanned,
     ) -> Result<()> {
-        let delete = self.may_delete(&plan, ours, theirs)?;
+        // A dry run shows what it is that the run would refuse, and then refuses as well.
+        let guarded = self.guard(&plan, ours, theirs);
+        let refusal = match guarded {
+            Err(err) if self.dry_run() => Some(err),
+            guarded => guarded.map(|()| None)?,
+        };
+        let delete = self.may_delete(&plan, theirs);
         self.clear_the_way(&mut plan, delete, lister)?;
         self.tell(Event::Phase(Phase::Transferring));
         plan.dirs.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
@@ -42,10 +49,12 @@ impl Session<'_> {
         for relocation in std::mem::take(&mut plan.moves) {
             self.move_own(&relocation)?;
         }
+        // What is copied is the old state, so nothing may change it before it is.
+        self.start_copies(std::mem::take(&mut plan.copies))?;
+        self.pending.wait(self)?;
         for special in std::mem::take(&mut plan.specials) {
             self.make_special(&special)?;
         }
-        self.start_copies(std::mem::take(&mut plan.copies))?;
         self.start_attributes(std::mem::take(&mut plan.attributes))?;
         self.start_trees(std::mem::take(&mut plan.trees))?;
         self.start_files(std::mem::take(&mut plan.files))?;
@@ -55,29 +64,47 @@ impl Session<'_> {
         for (path, leader) in &plan.links {
             self.link_name(path, leader)?;
         }
-        self.delete(plan.extraneous, delete, lister)
+        let delete = self.unless_unread(delete, &plan);
+        self.delete(plan.extraneous, delete, lister)?;
+        refusal.map_or(Ok(()), Err)
     }
 
     /// Whether, and how, entries that only the destination has are deleted. Refuses the run where
     /// nobody can have meant it.
-    fn may_delete(&self, plan: &Plan, ours: &Scan, theirs: &Scanned) -> Result<Option<Delete>> {
-        let Some(delete) = self.options().delete else {
-            return Ok(None);
-        };
-        plan.guard(delete, theirs, ours.entries)?;
+    fn may_delete(&self, plan: &Plan, theirs: &Scanned) -> Option<Delete> {
+        let delete = self.options().delete?;
         if theirs.problems > 0 && !plan.extraneous.is_empty() {
-            self.tell(Event::Warning(Warning {
-                topic: "delete".to_string(),
-                entries: plan.extraneous_entries(),
-                message: format!(
-                    "nothing is deleted: {} entries of the source could not be read, and what \
-                     they hold would look deleted",
-                    theirs.problems
-                ),
-            }));
-            return Ok(None);
+            self.say_nothing_is_deleted(plan);
+            return None;
         }
-        Ok(Some(delete))
+        Some(delete)
+    }
+
+    fn guard(&self, plan: &Plan, ours: &Scan, theirs: &Scanned) -> Result<()> {
+        match self.options().delete {
+            Some(delete) => plan.guard(delete, theirs, ours.entries),
+            None => Ok(()),
+        }
+    }
+
+    /// Nothing is deleted after a file could not be read: what would go may be its old name.
+    fn unless_unread(&self, delete: Option<Delete>, plan: &Plan) -> Option<Delete> {
+        let withheld = delete.is_some() && self.counts.has_unread() && !plan.extraneous.is_empty();
+        if !withheld {
+            return delete;
+        }
+        self.say_nothing_is_deleted(plan);
+        None
+    }
+
+    fn say_nothing_is_deleted(&self, plan: &Plan) {
+        self.tell(Event::Warning(Warning {
+            topic: "delete".to_string(),
+            entries: plan.extraneous_entries(),
+            message: "nothing is deleted: the source could not be read in full, and what is \
+                      missing of it would look deleted"
+                .to_string(),
+        }));
     }
 
     /// Removes what stands where something of another kind shall be. Without `--delete` a
@@ -286,7 +313,9 @@ impl Session<'_> {
         ours: &Scan,
         differ: bool,
     ) -> Result<()> {
-        if plan.linked.is_empty() && !differ {
+        let mut specials = plan.specials.iter();
+        let remade = specials.any(|special| special.entry.link.is_some());
+        if plan.linked.is_empty() && !remade && !differ {
             return Ok(());
         }
         self.say(&FromDestination::ListLinks)?;
@@ -325,7 +354,7 @@ impl Session<'_> {
         ours: &Scan,
         theirs: &HashMap<RelPath, u64>,
     ) -> Result<HashSet<RelPath>> {
-        let mut files: HashMap<(u64, u64), Vec<(RelPath, Entry)>> = HashMap::new();
+        let mut files_by_inode: HashMap<(u64, u64), Vec<(RelPath, Entry)>> = HashMap::new();
         let marked = ours.tree.ids().filter(|&id| ours.tree.node(id).flags.links);
         for dir in marked.map(|id| ours.tree.path(id)) {
             // What cannot be read was a problem of the scan already.
@@ -339,17 +368,38 @@ impl Session<'_> {
             {
                 let path = dir.join(&row.entry.name);
                 let key = (row.stat.dev, row.stat.ino);
-                files.entry(key).or_default().push((path, row.entry));
+                files_by_inode
+                    .entry(key)
+                    .or_default()
+                    .push((path, row.entry));
             }
         }
-        let goes = |path: &RelPath| plan.extraneous.iter().any(|x| path.starts_with(&x.path));
+        let in_place = self.options().write.inplace;
+        let extraneous = plan.extraneous.iter().map(|extra| &extra.path);
+        let conflicts = plan.conflicts.iter().map(|conflict| &conflict.path);
+        let doomed: HashSet<&RelPath> = extraneous.chain(conflicts).collect();
+        let moved = Moved::of(plan);
+        // What is replaced by a new file of its own leaves the shared one without a copy.
+        let specials = plan.specials.iter().map(|special| &special.path);
+        let files = plan.files.iter().map(|file| &file.path);
+        let replaced: HashSet<&RelPath> = specials.chain(files.filter(|_| !in_place)).collect();
         let mut freed = HashSet::new();
         let mut copies = Vec::new();
-        for names in files.into_values() {
+        for names in files_by_inode.into_values() {
             let mut kept = None;
             let mut led = HashSet::new();
             for (path, entry) in names {
-                if plan.linked.contains_key(&path) || goes(&path) {
+                // What was moved has left what goes, even if it comes to stand beneath its name.
+                let now = moved.where_now(&path);
+                if now == path && is_within(&path, |at| doomed.contains(at)) {
+                    continue;
+                }
+                let path = now;
+                if replaced.contains(&path) {
+                    freed.insert(path);
+                    continue;
+                }
+                if plan.linked.contains_key(&path) && !in_place {
                     continue;
                 }
                 let part = theirs.get(&path).copied();
@@ -382,7 +432,10 @@ impl Session<'_> {
         if group.members.len() < 2 {
             return Err(Error::protocol("a hard-link group of one"));
         }
+        // The moves are planned, not made: what will be at a path is still elsewhere.
+        let moved = Moved::back(plan);
         let stat = |path: &RelPath| {
+            let path = moved.where_now(path);
             let dir = lister.root.open_dir(&path.parent()?).ok()?;
             dir.stat(&path.file_name()?).ok()
         };

@@ -7,7 +7,7 @@ use std::io;
 use crate::digest::Digest;
 use crate::entry::EntryKind;
 use crate::error::{Error, Result};
-use crate::events::{Event, Problem, Side};
+use crate::events::{Problem, Side};
 use crate::fs::ListScratch;
 use crate::manifest::listing::{Lister, Row};
 use crate::manifest::record::{Entry, MAX_BUCKET_BITS, bucket_digests, bucket_of};
@@ -227,19 +227,19 @@ impl<'a> Comparer<'a> {
         match self.lister.list(dir, &mut self.scratch) {
             Ok(listing) => {
                 for problem in listing.problems {
-                    self.session.tell(Event::Problem(problem));
+                    self.session.report(problem);
                 }
                 Some(listing.rows)
             }
             Err(err) if err.kind() == io::ErrorKind::NotFound => Some(Vec::new()),
             Err(err) => {
-                self.session.tell(Event::Problem(Problem {
+                self.session.report(Problem {
                     side: Side::Destination,
                     act: "read directory".to_string(),
                     path: dir.clone(),
                     reason: err.to_string(),
                     os_error: err.raw_os_error(),
-                }));
+                });
                 None
             }
         }

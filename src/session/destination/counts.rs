@@ -26,10 +26,12 @@ pub(super) struct Counts {
     pub(super) deleted: AtomicU64,
     pub(super) extraneous: AtomicU64,
     changed_bytes: AtomicU64,
+    flowing: AtomicU64,
     literal_bytes: AtomicU64,
     matched_bytes: AtomicU64,
     churn: AtomicU64,
     problems: AtomicU64,
+    unread: AtomicBool,
     differs: AtomicBool,
     told: Mutex<Instant>,
     /// Large files under way, to be given up if the session breaks.
@@ -51,10 +53,12 @@ impl Default for Counts {
             deleted: AtomicU64::new(0),
             extraneous: AtomicU64::new(0),
             changed_bytes: AtomicU64::new(0),
+            flowing: AtomicU64::new(0),
             literal_bytes: AtomicU64::new(0),
             matched_bytes: AtomicU64::new(0),
             churn: AtomicU64::new(0),
             problems: AtomicU64::new(0),
+            unread: AtomicBool::new(false),
             differs: AtomicBool::new(false),
             told: Mutex::new(Instant::now()),
             lanes: Mutex::default(),
@@ -94,6 +98,15 @@ impl Counts {
         add(&self.problems, 1);
     }
 
+    /// A file's content could not be read at the source.
+    pub(super) fn unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
+    }
+
     pub(super) fn source_problems(&self, problems: u64) {
         add(&self.problems, problems);
     }
@@ -110,6 +123,16 @@ impl Counts {
         self.problems.load(Ordering::Relaxed) > 0
     }
 
+    /// Parts of large files that have come, until the files have landed.
+    pub(super) fn flow(&self, bytes: u64) {
+        add(&self.flowing, bytes);
+    }
+
+    /// A large file is settled one way or the other.
+    pub(super) fn ebb(&self, bytes: u64) {
+        self.flowing.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     /// Files and bytes dealt with, if it is time to tell.
     pub(super) fn progress(&self) -> Option<(u64, u64)> {
         let mut told = self.told.try_lock().ok()?;
@@ -119,7 +142,7 @@ impl Counts {
         *told = Instant::now();
         Some((
             self.files_sent.load(Ordering::Relaxed) + self.files_patched.load(Ordering::Relaxed),
-            self.changed_bytes.load(Ordering::Relaxed),
+            self.changed_bytes.load(Ordering::Relaxed) + self.flowing.load(Ordering::Relaxed),
         ))
     }
 

@@ -2,12 +2,12 @@
 //! hands the rest to the thread that compares and to the threads that write.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
-use crate::protocol::conn::{Inbox, Outbox};
-use crate::protocol::frame::{FrameKind, decode_batch_dir, decode_data, decode_message};
+use crate::protocol::conn::{CREDIT, Inbox, Outbox};
+use crate::protocol::frame::{FrameKind, MAX_BODY, decode_batch_dir, decode_data, decode_message};
 use crate::protocol::message::{
     FromDestination, FromSource, LinkGroup, ListingReply, OwnerQuery, Scanned, SourceHello,
 };
@@ -21,6 +21,10 @@ use crate::transport::LinkReader;
 
 /// Large files that may be under way at once; a source sends a few, one for each of its threads.
 const MAX_LANES: usize = 256;
+
+/// Each of a source's threads may overdraw its credit by the frame at hand, of 8 MiB at most;
+/// there are eight of them.
+const OVERDRAFT: u64 = 8 * MAX_BODY as u64;
 
 /// What the source says, by who waits for it.
 #[derive(Default)]
@@ -36,6 +40,8 @@ pub(super) struct Incoming {
     pub(super) pending: Pending,
     /// Bytes that have come in.
     pub(super) received: Arc<AtomicU64>,
+    /// Bytes that were paid for and are not done with.
+    pub(super) under_way: AtomicU64,
 }
 
 impl Incoming {
@@ -91,16 +97,22 @@ impl Ear<'_> {
         while let Some(frame) = inbox.receive()? {
             match frame.kind {
                 FrameKind::Message => {
-                    let cost = frame.wire_bytes;
-                    if !self.take(decode_message(&frame.body)?, cost)? {
+                    let cost = frame.credit_bytes;
+                    let message: FromSource = decode_message(&frame.body)?;
+                    if message.is_paid() {
+                        self.charge(cost)?;
+                    }
+                    if !self.take(message, cost)? {
                         return Ok(());
                     }
                 }
                 FrameKind::Data => {
+                    self.charge(frame.credit_bytes)?;
                     let (id, offset, _) = decode_data(&frame.body)?;
                     self.append(id, Part::Data { offset, frame })?;
                 }
                 FrameKind::Batch => {
+                    self.charge(frame.credit_bytes)?;
                     let dir = decode_batch_dir(&frame.body)?;
                     self.shared.pending.add(1);
                     self.shared.tasks.push_into(&dir, Task::Batch(frame));
@@ -157,6 +169,15 @@ impl Ear<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// Holds the source to its credit: what has come and is not done with stays bounded.
+    fn charge(&self, cost: u64) -> Result<()> {
+        let before = self.shared.under_way.fetch_add(cost, Ordering::Relaxed);
+        if before > CREDIT + OVERDRAFT {
+            return Err(Error::protocol("more content than there was credit for"));
+        }
+        Ok(())
     }
 
     /// Hands work to the writing threads; the run is not done before it is.

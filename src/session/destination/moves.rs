@@ -3,7 +3,7 @@
 //!
 //! Names and times alone prove nothing: unpacked archives give different files the same ones.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, hash_map};
 
 use crate::digest::Digest;
 use crate::entry::{EntryKind, Timestamp};
@@ -43,7 +43,8 @@ impl Session<'_> {
             lister,
             ours,
             digests: HashMap::new(),
-            taken: Vec::new(),
+            going: plan.extraneous.iter().map(|x| x.path.clone()).collect(),
+            taken: HashSet::new(),
         };
         finder.match_trees(plan)?;
         if !plan.extraneous.is_empty() && !plan.trees.is_empty() {
@@ -77,8 +78,18 @@ struct Finder<'a> {
     ours: &'a Scan,
     /// Our directories by deep digest.
     digests: HashMap<Digest, Vec<NodeId>>,
+    /// What only the destination has.
+    going: HashSet<RelPath>,
     /// What has been moved away, so that it is not moved twice.
-    taken: Vec<RelPath>,
+    taken: HashSet<RelPath>,
+}
+
+/// Files of ours with the same content.
+struct Twins {
+    /// Not moved away yet.
+    free: Vec<RelPath>,
+    /// One of them, to copy from.
+    any: RelPath,
 }
 
 impl Finder<'_> {
@@ -118,13 +129,17 @@ impl Finder<'_> {
     /// A directory of ours with this digest: rather one that is to go than one that stays.
     fn candidate(&self, plan: &Plan, tree: &NewTree) -> Option<NodeId> {
         let nodes = self.digests.get(&tree.deep)?;
-        let goes = |id: &&NodeId| {
+        let goes =
+            |id: &&NodeId| is_within(&self.ours.tree.path(**id), |at| self.going.contains(at));
+        // What makes way for another kind is gone before anything could be copied from it.
+        let is_whole = |id: &&NodeId| {
             let path = self.ours.tree.path(**id);
-            plan.extraneous
-                .iter()
-                .any(|extra| path.starts_with(&extra.path))
+            !plan.conflicts.iter().any(|conflict| {
+                path.starts_with(&conflict.path) || conflict.path.starts_with(&path)
+            })
         };
-        nodes.iter().find(goes).or_else(|| nodes.first()).copied()
+        let mut whole = nodes.iter().filter(is_whole);
+        whole.clone().find(goes).or_else(|| whole.next()).copied()
     }
 
     fn settle_tree(
@@ -146,8 +161,9 @@ impl Finder<'_> {
             entry: tree.entry,
             from,
         };
-        if self.may_take(plan, &relocation.from) {
-            self.taken.push(relocation.from.clone());
+        let is_broken = |taken: &RelPath| taken.starts_with(&relocation.from);
+        if self.may_take(&relocation.from) && !self.taken.iter().any(is_broken) {
+            self.taken.insert(relocation.from.clone());
             plan.moves.push(relocation);
             return Ok(());
         }
@@ -155,14 +171,10 @@ impl Finder<'_> {
     }
 
     /// Whether an entry of ours is to go and may be renamed away instead.
-    fn may_take(&self, plan: &Plan, from: &RelPath) -> bool {
-        let overlaps = |taken: &RelPath| taken.starts_with(from) || from.starts_with(taken);
+    fn may_take(&self, from: &RelPath) -> bool {
         self.session.options().delete.is_some()
-            && plan
-                .extraneous
-                .iter()
-                .any(|extra| from.starts_with(&extra.path))
-            && !self.taken.iter().any(overlaps)
+            && is_within(from, |at| self.going.contains(at))
+            && !is_within(from, |at| self.taken.contains(at))
     }
 
     /// Plans the copy of a directory of ours, entry by entry.
@@ -224,56 +236,66 @@ impl Finder<'_> {
             return Ok(());
         }
         let pool = self.extraneous_files(&plan.extraneous)?;
-        let mut pairs = Vec::new();
+        let mut wanted = Vec::new();
         let mut rest = Vec::new();
         for file in std::mem::take(&mut plan.files) {
-            let found = is_candidate(&file)
-                .then(|| pool.get(&self.key(&file.entry)))
-                .flatten();
-            match found {
-                Some(from) => pairs.push((file, from)),
-                None => rest.push(file),
+            match is_candidate(&file) && pool.contains_key(&self.key(&file.entry)) {
+                true => wanted.push(file),
+                false => rest.push(file),
             }
         }
         plan.files = rest;
-        let wanted: Vec<RelPath> = pairs.iter().map(|(file, _)| file.path.clone()).collect();
-        let theirs = self.session.their_hashes(&wanted)?;
-        for ((file, candidates), hash) in pairs.into_iter().zip(theirs) {
-            self.settle_file(plan, file, candidates, hash);
+        let paths: Vec<RelPath> = wanted.iter().map(|file| file.path.clone()).collect();
+        let theirs = self.session.their_hashes(&paths)?;
+        // Many files can share a size and a time: each of ours is read once all the same.
+        let mut hashed: HashMap<FileKey, HashMap<Digest, Twins>> = HashMap::new();
+        for (file, hash) in wanted.into_iter().zip(theirs) {
+            let key = self.key(&file.entry);
+            let of_key = match hashed.entry(key) {
+                hash_map::Entry::Occupied(known) => known.into_mut(),
+                hash_map::Entry::Vacant(new) => {
+                    let candidates = pool.get(&key).map_or(&[][..], Vec::as_slice);
+                    new.insert(self.by_content(candidates)?)
+                }
+            };
+            match hash.and_then(|hash| of_key.get_mut(&hash)) {
+                Some(twins) => self.settle_file(plan, file, twins),
+                None => plan.files.push(file),
+            }
         }
         Ok(())
     }
 
-    fn settle_file(
-        &mut self,
-        plan: &mut Plan,
-        file: FilePlan,
-        candidates: &[RelPath],
-        theirs: Option<Digest>,
-    ) {
-        let same = |path: &&RelPath| theirs.is_some() && hash_of(self.lister, path) == theirs;
-        let free = candidates
-            .iter()
-            .find(|path| self.may_take(plan, path) && same(path));
-        let from = match free {
-            Some(free) => free.clone(),
-            None => match candidates.iter().find(same) {
-                Some(copied) => copied.clone(),
-                None => return plan.files.push(file),
-            },
-        };
-        let is_move = free.is_some();
-        let relocation = Relocation {
+    fn by_content(&self, candidates: &[RelPath]) -> Result<HashMap<Digest, Twins>> {
+        let mut by_content: HashMap<Digest, Twins> = HashMap::new();
+        // The first of them is taken first.
+        for path in candidates.iter().rev() {
+            self.session.check()?;
+            if let Some(hash) = hash_of(self.lister, path) {
+                let twins = by_content.entry(hash).or_insert_with(|| Twins {
+                    free: Vec::new(),
+                    any: path.clone(),
+                });
+                twins.free.push(path.clone());
+            }
+        }
+        Ok(by_content)
+    }
+
+    fn settle_file(&mut self, plan: &mut Plan, file: FilePlan, twins: &mut Twins) {
+        let free = std::iter::from_fn(|| twins.free.pop()).find(|path| self.may_take(path));
+        let relocation = |from| Relocation {
             from,
             to: file.path,
             entry: file.entry,
             entries: 1,
         };
-        if is_move {
-            self.taken.push(relocation.from.clone());
-            plan.moves.push(relocation);
-        } else {
-            plan.copies.push(relocation);
+        match free {
+            Some(free) => {
+                self.taken.insert(free.clone());
+                plan.moves.push(relocation(free));
+            }
+            None => plan.copies.push(relocation(twins.any.clone())),
         }
     }
 
@@ -322,35 +344,57 @@ impl Finder<'_> {
 
     /// What was moved is not there any more to be deleted, or to be copied from.
     fn drop_moved(&self, plan: &mut Plan) {
-        let mut copies = std::mem::take(&mut plan.copies);
-        for copy in &mut copies {
-            copy.from = where_now(plan, &copy.from);
+        let moved = Moved::of(plan);
+        for copy in &mut plan.copies {
+            copy.from = moved.where_now(&copy.from);
         }
-        plan.copies = copies;
-        let taken: HashSet<&RelPath> = self.taken.iter().collect();
-        plan.extraneous.retain(|extra| !taken.contains(&extra.path));
+        let mut within: HashMap<RelPath, u64> = HashMap::new();
+        for moved in &plan.moves {
+            let top = ancestors(&moved.from).find(|at| self.going.contains(at));
+            *within.entry(top.unwrap_or_default()).or_default() += moved.entries;
+        }
+        plan.extraneous
+            .retain(|extra| !self.taken.contains(&extra.path));
         for extra in &mut plan.extraneous {
-            let within = plan
-                .moves
-                .iter()
-                .filter(|moved| moved.from.starts_with(&extra.path));
-            extra.entries = extra
-                .entries
-                .saturating_sub(within.map(|moved| moved.entries).sum());
+            let gone = within.get(&extra.path).copied().unwrap_or_default();
+            extra.entries = extra.entries.saturating_sub(gone);
         }
     }
 }
 
-/// Where an entry of ours will be when the moves that are planned so far are done.
-fn where_now(plan: &Plan, path: &RelPath) -> RelPath {
-    let moved = plan
-        .moves
-        .iter()
-        .find(|moved| path.starts_with(&moved.from));
-    let Some(moved) = moved else {
-        return path.clone();
-    };
-    let below = &path.as_bytes()[moved.from.as_bytes().len()..];
-    // Both halves are paths, so the whole is one.
-    RelPath::new(&[moved.to.as_bytes(), below].concat()).unwrap_or_else(|_| path.clone())
+/// Where entries of ours will be when the moves of a plan are done.
+pub(super) struct Moved(HashMap<RelPath, RelPath>);
+
+impl Moved {
+    /// The moves that are planned so far.
+    pub(super) fn of(plan: &Plan) -> Moved {
+        let pair = |moved: &Relocation| (moved.from.clone(), moved.to.clone());
+        Moved(plan.moves.iter().map(pair).collect())
+    }
+
+    /// The same moves undone: where what will be at a path is still.
+    pub(super) fn back(plan: &Plan) -> Moved {
+        let pair = |moved: &Relocation| (moved.to.clone(), moved.from.clone());
+        Moved(plan.moves.iter().map(pair).collect())
+    }
+
+    pub(super) fn where_now(&self, path: &RelPath) -> RelPath {
+        let found = ancestors(path).find_map(|from| Some((self.0.get(&from)?, from)));
+        let Some((to, from)) = found else {
+            return path.clone();
+        };
+        let below = &path.as_bytes()[from.as_bytes().len()..];
+        // Both halves are paths, so the whole is one.
+        RelPath::new(&[to.as_bytes(), below].concat()).unwrap_or_else(|_| path.clone())
+    }
+}
+
+/// A path and the directories that it lies in, upwards.
+fn ancestors(path: &RelPath) -> impl Iterator<Item = RelPath> {
+    std::iter::successors(Some(path.clone()), RelPath::parent)
+}
+
+/// Whether a path, or a directory that it lies in, is one of a set.
+pub(super) fn is_within(path: &RelPath, holds: impl Fn(&RelPath) -> bool) -> bool {
+    ancestors(path).any(|at| holds(&at))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::apply::Existing;
 use crate::error::{Error, Result};
-use crate::events::{Changes, ChurnKind, Event};
+use crate::events::{Changes, ChurnKind};
 use crate::manifest::record::Entry;
 use crate::path::RelPath;
 use crate::protocol::message::Fault;
@@ -59,6 +59,20 @@ struct Wanted {
     attempts: u8,
     asked: bool,
     mistrusted: bool,
+}
+
+impl Wanted {
+    /// A file of a stream, which was in no plan.
+    fn unplanned() -> Wanted {
+        Wanted {
+            changes: all_new(),
+            has_basis: false,
+            basis: None,
+            attempts: 0,
+            asked: false,
+            mistrusted: false,
+        }
+    }
 }
 
 /// What is known of a file that has come.
@@ -120,8 +134,9 @@ impl Pending {
 
     /// Settles tasks of our own.
     pub(super) fn settle(&self, tasks: usize) {
-        self.lock().tasks -= tasks;
-        self.wake.notify_all();
+        let mut inner = self.lock();
+        inner.tasks -= tasks;
+        self.wake_if_quiet(&inner);
     }
 
     /// A streamed tree is complete.
@@ -138,6 +153,14 @@ impl Pending {
         let mut inner = self.lock();
         if inner.asked >= MAX_ASKED {
             return None;
+        }
+        // A hostile source may have sent what nobody had asked for yet: that is settled.
+        while inner
+            .waiting
+            .front()
+            .is_some_and(|path| !inner.files.contains_key(path))
+        {
+            inner.waiting.pop_front();
         }
         let path = inner.waiting.front()?.clone();
         let has_basis = inner.files.get(&path).is_some_and(|file| file.has_basis);
@@ -185,17 +208,29 @@ impl Pending {
         })
     }
 
-    /// A file has come; it was planned, or is part of a stream.
-    pub(super) fn arrives(&self, path: &RelPath, entry: &Entry) -> Arrival {
+    /// A file begins to come. One of a stream was in no plan until now.
+    pub(super) fn begins(&self, path: &RelPath, entry: &Entry) {
         let mut inner = self.lock();
-        if let Some(file) = inner.files.get(path) {
-            return Arrival {
-                changes: file.changes,
-            };
+        if !inner.files.contains_key(path) {
+            inner.planned_files += 1;
+            inner.planned_bytes += entry.meta.size;
         }
-        inner.planned_files += 1;
-        inner.planned_bytes += entry.meta.size;
-        Arrival { changes: all_new() }
+    }
+
+    /// What was planned for a file that has come.
+    pub(super) fn arrives(&self, path: &RelPath) -> Arrival {
+        let changes = self.lock().files.get(path).map(|file| file.changes);
+        Arrival {
+            changes: changes.unwrap_or_else(all_new),
+        }
+    }
+
+    /// Wakes the thread that waits for the end, at the end: waking it for each file took a
+    /// twentieth of a first copy.
+    fn wake_if_quiet(&self, inner: &Inner) {
+        if inner.is_quiet() {
+            self.wake.notify_all();
+        }
     }
 
     /// A file is settled: it landed, or failed for good.
@@ -204,16 +239,19 @@ impl Pending {
         if let Some(file) = inner.files.remove(path) {
             inner.unask(&file);
         }
+        self.wake_if_quiet(&inner);
         drop(inner);
-        self.wake.notify_all();
         self.ask_more(session);
     }
 
     /// What was copied into a file makes no sense: it is asked for again, whole.
     pub(super) fn mistrust(&self, path: &RelPath) {
-        if let Some(file) = self.lock().files.get_mut(path) {
-            file.mistrusted = true;
-        }
+        let mut inner = self.lock();
+        let file = inner
+            .files
+            .entry(path.clone())
+            .or_insert_with(Wanted::unplanned);
+        file.mistrusted = true;
     }
 
     /// The end of a file that failed while it was coming in.
@@ -233,10 +271,7 @@ impl Pending {
     /// A file that did not come: asked for again where it changed, else reported.
     pub(super) fn fault(&self, session: &Session<'_>, path: &RelPath, why: Fault) -> Result<()> {
         match why {
-            Fault::Problem(problem) => {
-                session.count_problem();
-                session.tell(Event::Problem(problem));
-            }
+            Fault::Problem(problem) => session.report(problem),
             Fault::Vanished => session.unsettled(path, ChurnKind::Vanished)?,
             Fault::Changed => {
                 if self.try_again(path) {
@@ -254,14 +289,8 @@ impl Pending {
     /// Notes a file for the end of the run; `false` when it has been tried often enough.
     fn try_again(&self, path: &RelPath) -> bool {
         let mut inner = self.lock();
-        let mut file = inner.files.remove(path).unwrap_or(Wanted {
-            changes: all_new(),
-            has_basis: false,
-            basis: None,
-            attempts: 0,
-            asked: false,
-            mistrusted: false,
-        });
+        let removed = inner.files.remove(path);
+        let mut file = removed.unwrap_or_else(Wanted::unplanned);
         inner.unask(&file);
         file.asked = false;
         file.basis = None;
@@ -282,10 +311,7 @@ impl Pending {
         let mut inner = self.lock();
         loop {
             session.check()?;
-            let quiet = inner.asked == 0
-                && inner.waiting.is_empty()
-                && inner.streams.is_empty()
-                && inner.tasks == 0;
+            let quiet = inner.is_quiet();
             if quiet && inner.again.is_empty() {
                 return Ok(());
             }
@@ -308,6 +334,11 @@ impl Pending {
 }
 
 impl Inner {
+    /// Whether nothing is to come, unless it is asked for again.
+    fn is_quiet(&self) -> bool {
+        self.asked == 0 && self.waiting.is_empty() && self.streams.is_empty() && self.tasks == 0
+    }
+
     fn unask(&mut self, file: &Wanted) {
         if file.asked {
             self.asked -= 1;

@@ -112,7 +112,11 @@ impl Plan {
         source: &Scanned,
         destination_entries: u64,
     ) -> Result<()> {
-        let doomed = self.extraneous_entries();
+        let is_dir = |conflict: &&Extraneous| conflict.kind == EntryKind::Dir;
+        let replaced = self.conflicts.iter().filter(is_dir);
+        // A directory that makes way for something else takes with it what is in it.
+        let within: u64 = replaced.map(|conflict| conflict.entries - 1).sum();
+        let doomed = self.extraneous_entries() + within;
         if doomed == 0 {
             return Ok(());
         }

@@ -230,11 +230,12 @@ impl Session<'_> {
             if entry.meta.kind != EntryKind::File {
                 return Err(Error::protocol("content for what is no file"));
             }
-            let arrival = self.pending.arrives(&path, entry);
+            self.pending.begins(&path, entry);
+            let arrival = self.pending.arrives(&path);
             let written = self.applier()?.write_small(&path, entry, content, *hash);
             self.landed(path, entry, arrival, written, *hash, false)?;
         }
-        self.give_credit(frame.wire_bytes)
+        self.give_credit(frame.credit_bytes)
     }
 
     /// Reports a file that has landed, or not.
@@ -283,7 +284,7 @@ impl Session<'_> {
             Part::Data { offset, frame } => {
                 let (_, _, bytes) = decode_data(&frame.body)?;
                 self.on_file(&mut file, |incoming| incoming.write(offset, bytes))?;
-                self.give_credit(frame.wire_bytes)
+                self.give_credit(frame.credit_bytes)
             }
             Part::Copies { ops, cost } => {
                 self.on_file(&mut file, |incoming| {
@@ -304,6 +305,7 @@ impl Session<'_> {
         if entry.meta.kind != EntryKind::File {
             return Err(Error::protocol("content for what is no file"));
         }
+        self.pending.begins(&path, &entry);
         let applier = self.applier()?;
         let basis = if delta {
             self.pending.basis(&path)
@@ -339,9 +341,14 @@ impl Session<'_> {
         let LaneFile::Open { path, incoming, .. } = file else {
             return Ok(());
         };
-        let Err(failure) = act(incoming) else {
+        let before = incoming.settled_bytes();
+        let outcome = act(incoming);
+        self.counts.flow(incoming.settled_bytes() - before);
+        let Err(failure) = outcome else {
+            self.tell_progress(path);
             return Ok(());
         };
+        self.counts.ebb(incoming.settled_bytes());
         let path = path.clone();
         let failed = LaneFile::Failed { path: path.clone() };
         if let LaneFile::Open { incoming, .. } = std::mem::replace(file, failed) {
@@ -376,11 +383,13 @@ impl Session<'_> {
                 },
                 Outcome::Complete { len, hash },
             ) => {
-                let arrival = self.pending.arrives(&path, &entry);
+                let arrival = self.pending.arrives(&path);
+                self.counts.ebb(incoming.settled_bytes());
                 let written = incoming.finish(self.applier()?, &entry, len, hash);
                 self.landed(path, &entry, arrival, written, hash, delta)
             }
             (LaneFile::Open { path, incoming, .. }, Outcome::Fault(why)) => {
+                self.counts.ebb(incoming.settled_bytes());
                 incoming.abandon(Keep::Nothing);
                 self.pending.fault(self, &path, why)
             }
@@ -494,9 +503,9 @@ impl Session<'_> {
             .map_err(|err| Failure::new("open", err))
             .and_then(|old| {
                 let cancel = self.role.cancel;
-                applier.copy_file(&relocation.to, &relocation.entry, &old.file, &mut |_| {
-                    cancel.check().map_err(std::io::Error::other)
-                })
+                let mut progress = |_| cancel.check().map_err(std::io::Error::other);
+                let Relocation { to, entry, .. } = relocation;
+                applier.copy_to_new_file(to, entry, &old.file, &mut progress)
             });
         match copied {
             Ok(_) => {
@@ -537,9 +546,10 @@ impl Session<'_> {
         self.counts.landed(landed, entry.meta.size, false);
     }
 
-    /// Reports a fault that is not the destination's.
+    /// Reports what could not be read at the source.
     pub(in crate::session) fn report(&self, problem: Problem) {
         self.counts.problem();
+        self.counts.unread();
         self.tell(crate::events::Event::Problem(problem));
     }
 

@@ -16,7 +16,7 @@ use crate::manifest::tree::{NodeId, Tree};
 use crate::path::{Name, RelPath};
 use crate::protocol::frame::encode_message;
 use crate::protocol::message::{
-    Buckets, ExpandRequest, FromSource, LinkGroup, ListingBody, ListingReply, StreamedDir,
+    Buckets, ExpandRequest, Fault, FromSource, LinkGroup, ListingBody, ListingReply, StreamedDir,
 };
 use crate::session::source::send::{FilesJob, Sender};
 use crate::session::source::{Job, Serving, StreamJob};
@@ -38,7 +38,8 @@ impl Serving<'_> {
             return self.reply(dir, ListingBody::Unreadable, Vec::new());
         };
         let node = tree.node(id);
-        if node.flags.unreadable {
+        // What another filesystem hides at a mount point is not known either.
+        if node.flags.unreadable || node.flags.elsewhere {
             return self.reply(dir, ListingBody::Unreadable, Vec::new());
         }
         let subdirs = subdir_digests(tree, id);
@@ -52,11 +53,12 @@ impl Serving<'_> {
                 return self.reply(dir, ListingBody::Unreadable, Vec::new());
             }
         };
-        listing
-            .problems
-            .iter()
-            .for_each(|problem| self.tell(Event::Problem(problem.clone())));
-        let withheld = listing.withheld.clone();
+        let mut withheld = listing.withheld.clone();
+        for problem in &listing.problems {
+            // What cannot be read is not gone: the destination leaves its own alone.
+            withheld.extend(problem.path.file_name());
+            self.tell_new(problem)?;
+        }
         // A directory younger than the scan has no digest yet: the next run sees it.
         let mut entries = listing.into_entries();
         entries.retain(|entry| {
@@ -70,6 +72,18 @@ impl Serving<'_> {
                 self.reply_entries(dir, entries, withheld, subdirs)
             }
         }
+    }
+
+    /// Reports an entry that cannot be read, unless the scan has done so.
+    fn tell_new(&self, problem: &Problem) -> Result<()> {
+        let known = self.scan.map_or(&[][..], |scan| &scan.problems);
+        if known.iter().any(|known| known.path == problem.path) {
+            return Ok(());
+        }
+        self.outbox.say_paid(&FromSource::Unsent {
+            path: problem.path.clone(),
+            why: Fault::Problem(problem.clone()),
+        })
     }
 
     fn reply(&self, dir: RelPath, body: ListingBody, subdirs: Vec<(Name, Digest)>) -> Result<()> {
@@ -194,7 +208,12 @@ impl Serving<'_> {
         scratch: &mut ListScratch,
         sender: &mut Sender<'_>,
     ) -> Result<()> {
-        let listing = match self.list(&job.dir, scratch) {
+        // Only the top was named by the destination; the rest was found beneath it.
+        let admitted = match job.dir == job.ticket.top {
+            true => self.admit_dir(&job.dir),
+            false => Ok(()),
+        };
+        let listing = match admitted.and_then(|()| self.list(&job.dir, scratch)) {
             Ok(listing) => listing,
             Err(err) => {
                 self.report(&job.dir, "read directory", &err);

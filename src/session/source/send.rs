@@ -97,7 +97,8 @@ impl<'a> Sender<'a> {
         };
         // The filter that hid names from the listing hides them from being asked for.
         let looked = self
-            .admitted(parent)
+            .serving
+            .admit_dir(parent)
             .and_then(|()| self.dir(parent).map(|_| ()))
             .and_then(|()| {
                 let dir = self.open_dir()?;
@@ -114,19 +115,6 @@ impl<'a> Sender<'a> {
                 self.unsent(want.path, fault)
             }
         }
-    }
-
-    /// Refuses directories that filters hide: a hostile destination may name any path.
-    fn admitted(&self, dir: &RelPath) -> io::Result<()> {
-        let serving = self.serving;
-        if dir.is_root()
-            || serving
-                .scan
-                .is_none_or(|scan| scan.tree.find(dir).is_some())
-        {
-            return Ok(());
-        }
-        Err(io::ErrorKind::NotFound.into())
     }
 
     fn dir(&mut self, path: &RelPath) -> io::Result<&Dir> {
@@ -173,8 +161,11 @@ impl<'a> Sender<'a> {
     fn fault(&self, path: &RelPath, err: &io::Error) -> Fault {
         match err.kind() {
             io::ErrorKind::NotFound => Fault::Vanished,
-            // Shorter than it was a moment ago.
-            io::ErrorKind::UnexpectedEof => Fault::Changed,
+            // Shorter than it was a moment ago, or no file any more.
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory => Fault::Changed,
             _ => Fault::Problem(self.serving.problem(path, "read", err)),
         }
     }

@@ -1,0 +1,196 @@
+//! When the state is believed, and what becomes of a database that cannot be.
+
+use std::process::Command;
+use std::time::Duration;
+
+use super::*;
+use crate::fs;
+
+/// Set in the process that runs a test with a state directory of its own.
+const INSIDE: &str = "CUTOVER_TEST_STATE_INSIDE";
+
+/// A database in a directory of the caller's.
+pub(in crate::manifest) fn state_in(dir: &Path) -> State {
+    let mut state = State {
+        database: open_database(&dir.join("state.redb")).unwrap(),
+        dirs: None,
+        files: None,
+    };
+    state.refresh();
+    state
+}
+
+/// Runs a test once more in a process whose state directory is new; `true` in that process.
+fn is_inside(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--quiet"])
+        .arg(format!("manifest::state::tests::{test}"))
+        .env("XDG_STATE_HOME", home.path())
+        .env(INSIDE, "1")
+        .status()
+        .unwrap();
+    assert!(status.success());
+    false
+}
+
+fn stat_of(path: &Path) -> Stat {
+    fs::stat_path(path).unwrap()
+}
+
+/// A file's stat with another inode number, for facts of files that need not be there.
+fn fact(ino: u64) -> FileFact {
+    FileFact {
+        ino,
+        size: ino * 10,
+        mtime: Timestamp { secs: -1, nanos: 7 },
+        ctime: Timestamp { secs: 5, nanos: 9 },
+        hash: ContentHash::of(&ino.to_le_bytes()),
+    }
+}
+
+fn dir_fact(text: &str) -> DirFact {
+    DirFact {
+        stats: Digest::of(text.as_bytes()),
+        shallow: Digest::of(b"shallow"),
+    }
+}
+
+#[test]
+fn a_fact_is_believed_only_of_a_file_that_is_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f");
+    std::fs::write(&path, "one").unwrap();
+    let before = stat_of(&path);
+    let fact = FileFact::new(&before, ContentHash::of(b"one"));
+    assert!(fact.matches(&stat_of(&path)));
+
+    // Longer than the kernel's clock takes for a tick.
+    std::thread::sleep(Duration::from_millis(30));
+    let mtime = std::fs::metadata(&path).unwrap().modified().unwrap();
+    std::fs::write(&path, "two").unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(mtime).unwrap();
+    let after = stat_of(&path);
+    assert!(fact.same_size_and_mtime(&after), "a quick check is fooled");
+    assert!(!fact.matches(&after), "the time of change is not");
+}
+
+#[test]
+fn facts_come_back_whole_and_in_the_order_of_inodes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = state_in(dir.path());
+    let stat = stat_of(dir.path());
+    let mut update = StateUpdate::default();
+    update.files(&stat, vec![fact(9), fact(2), fact(5), fact(2)]);
+    state.store(update, &[]).unwrap();
+    assert_eq!(state.facts(&stat), [fact(2), fact(5), fact(9)]);
+}
+
+#[test]
+fn what_is_known_of_a_directory_survives_its_renaming() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = state_in(dir.path());
+    std::fs::create_dir(dir.path().join("old")).unwrap();
+    let mut update = StateUpdate::default();
+    update.dir(1, &stat_of(&dir.path().join("old")), dir_fact("a"));
+    state.store(update, &[]).unwrap();
+    std::fs::rename(dir.path().join("old"), dir.path().join("new")).unwrap();
+    let now = stat_of(&dir.path().join("new"));
+    assert_eq!(state.dir(1, &now), Some(dir_fact("a")));
+    assert_eq!(state.dir(2, &now), None, "other rules, other digests");
+}
+
+#[test]
+fn the_rules_that_were_not_used_for_longest_are_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = state_in(dir.path());
+    let stat = stat_of(dir.path());
+    for rules in [1, 2, 3, 1, 4] {
+        let mut update = StateUpdate::default();
+        update.dir(rules, &stat, dir_fact("a"));
+        state.store(update, &[]).unwrap();
+    }
+    let known = [1, 2, 3, 4].map(|rules| state.dir(rules, &stat).is_some());
+    assert_eq!(known, [true, false, true, true]);
+}
+
+#[test]
+fn what_was_stored_is_there_after_the_database_was_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = state_in(dir.path());
+    let notes = [("device", vec![1, 2, 3])];
+    state.store(StateUpdate::default(), &notes).unwrap();
+    drop(state);
+    assert_eq!(state_in(dir.path()).note("device"), Some(vec![1, 2, 3]));
+    assert_eq!(state_in(dir.path()).note("other"), None);
+}
+
+#[test]
+fn hashes_of_a_run_join_those_of_earlier_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let state_dir = tempfile::tempdir().unwrap();
+    let mut state = state_in(state_dir.path());
+    let stat = stat_of(dir.path());
+    let mut update = StateUpdate::default();
+    update.files(&stat, vec![fact(2), fact(5)]);
+    state.store(update, &[]).unwrap();
+
+    let newer = FileFact {
+        hash: ContentHash::of(b"newer"),
+        ..fact(5)
+    };
+    let book = FactBook::default();
+    book.note(&RelPath::root(), newer.clone());
+    book.note(&RelPath::new(b"gone").unwrap(), fact(1));
+    let mut update = StateUpdate::default();
+    let root = Dir::open_root(dir.path()).unwrap();
+    book.store_into(&root, &state, &mut update);
+    state.store(update, &[]).unwrap();
+    assert_eq!(state.facts(&stat), [fact(2), newer]);
+}
+
+#[test]
+fn a_damaged_database_is_replaced() {
+    if !is_inside("a_damaged_database_is_replaced") {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let mut state = State::open(root.path()).unwrap();
+    let notes = [("device", vec![1])];
+    state.store(StateUpdate::default(), &notes).unwrap();
+    drop(state);
+    std::fs::write(state_path(root.path()).unwrap(), "no database at all").unwrap();
+    let mut state = State::open(root.path()).unwrap();
+    assert_eq!(state.note("device"), None);
+    state.store(StateUpdate::default(), &notes).unwrap();
+    assert_eq!(state.note("device"), Some(vec![1]));
+}
+
+#[test]
+fn who_comes_second_is_told_that_the_state_is_in_use() {
+    if !is_inside("who_comes_second_is_told_that_the_state_is_in_use") {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let _first = State::open(root.path()).unwrap();
+    let err = State::open(root.path()).unwrap_err();
+    assert_eq!(err, "another run is using it");
+}
+
+#[test]
+fn nobody_else_may_read_the_state() {
+    use std::os::unix::fs::PermissionsExt;
+    if !is_inside("nobody_else_may_read_the_state") {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let _state = State::open(root.path()).unwrap();
+    let path = state_path(root.path()).unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o600);
+    assert_eq!(mode(path.parent().unwrap()), 0o700);
+}
