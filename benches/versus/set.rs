@@ -145,7 +145,7 @@ impl<'a> Set<'a> {
 
     /// Moves what the last run made out of the way. In memory it goes at once. On a disk it stays
     /// until the scenario is over: ext4 does not reuse the inodes of what was deleted within the
-    /// last half minute, and looking for others made every tool twice as slow.
+    /// last half minute, and looking for others took more processor time than the copy itself.
     fn put_away(&self) {
         if self.place == Place::Memory || !self.dst.exists() {
             return remove(&self.dst);
@@ -166,7 +166,7 @@ impl<'a> Set<'a> {
     }
 
     fn replace(&self, original: &str) {
-        remove(&self.dst);
+        self.put_away();
         copy(&self.home.join(original), &self.dst);
     }
 
