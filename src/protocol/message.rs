@@ -60,7 +60,8 @@ pub enum FromSource {
     Dir(StreamedDir),
     /// A tree asked for with [`FromDestination::Stream`] has been sent.
     Streamed(RelPath),
-    /// A file's content follows in [`Bulk::Data`] frames and [`FromSource::Copies`].
+    /// A file's content follows in [data frames](crate::protocol::frame::FrameKind::Data) and
+    /// [`FromSource::Copies`].
     Begin {
         /// Names the file in the frames that follow; the source chooses.
         id: u64,
