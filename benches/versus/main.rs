@@ -125,5 +125,13 @@ fn main() -> ExitCode {
         "\nresults.json and chart.svg are in {}",
         options.out.display()
     );
-    ExitCode::SUCCESS
+    let is_right = |outcome: &scenario::Outcome| {
+        let mut contenders = outcome.contenders.iter();
+        contenders.all(|contender| contender.wrong.is_empty())
+    };
+    // A fast run that leaves something wrong is no result.
+    match results.iter().all(is_right) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
 }
