@@ -17,7 +17,7 @@ use super::control::{ControlDir, Life, as_ssh_argument};
 use super::explain::cannot_connect;
 use super::location::RemotePath;
 use super::remote::RemoteOptions;
-use super::stderr::{Echo, Stderr};
+use super::stderr::{Echo, Said, Stderr};
 use crate::error::{Error, Result};
 
 /// How long a person may take over ssh's prompts. Servers hang up after two minutes
@@ -109,11 +109,12 @@ impl Master {
         let limit = options.connect_timeout + LOGIN_LIMIT;
         let status = match timeout(limit, child.wait()).await {
             Ok(status) => status.map_err(cannot_run_ssh)?,
-            Err(_) => return Err(cannot_connect(&destination, "login timed out")),
+            Err(_) => return Err(cannot_connect(&destination, &Said::unseen("login timed out"))),
         };
         if !status.success() {
             return Err(cannot_connect(&destination, &stderr.tail()));
         }
+        stderr.mute();
         Ok(Master {
             socket,
             life,
@@ -244,8 +245,7 @@ impl ConfigQuery {
     fn finish(self, destination: &str) -> Result<HashMap<String, String>> {
         let output = self.0.wait_with_output().map_err(cannot_run_ssh)?;
         if !output.status.success() {
-            let stderr = String::from_utf8_lossy(&output.stderr);
-            return Err(cannot_connect(destination, &stderr));
+            return Err(cannot_connect(destination, &Said::unseen(output.stderr)));
         }
         let text = String::from_utf8_lossy(&output.stdout);
         let pairs = text.lines().filter_map(|line| line.split_once(' '));

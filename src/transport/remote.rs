@@ -21,7 +21,7 @@ use super::far::{Exit, FarStreams, Place, Streams};
 use super::location::RemotePath;
 use super::master::{LOGIN_LIMIT, Master};
 use super::shell::{command_line, join_for_login_shell, split_words};
-use super::stderr::{Echo, last_lines};
+use super::stderr::{Echo, Said};
 use crate::error::{Error, Result};
 use crate::events::{Event, Observer, Phase};
 use crate::path::escape;
@@ -343,7 +343,7 @@ impl Opening<'_> {
     }
 
     /// What to say of a copy that cannot be used.
-    fn unusable(&self, step: Step, stderr: &str) -> String {
+    fn unusable(&self, step: Step, stderr: &Said) -> String {
         let (what, advice) = match step {
             Step::Store => (
                 "cannot be stored",
@@ -356,7 +356,7 @@ impl Opening<'_> {
             "our copy of cutover {what} on {}: {advice}, or say where one is with \
              --agent-path{}",
             self.name,
-            last_lines(stderr)
+            stderr.last_lines()
         )
     }
 
@@ -371,7 +371,7 @@ impl Opening<'_> {
     }
 
     /// Why the stream ended where an agent should have started.
-    fn ended(&self, exit: Exit, stderr: &str, noise: &[u8]) -> Failure {
+    fn ended(&self, exit: Exit, stderr: &Said, noise: &[u8]) -> Failure {
         let name = &self.name;
         if let Some(err) = sudo_refused(name, stderr).filter(|_| self.options.sudo) {
             return Failure::Final(err);
@@ -379,7 +379,7 @@ impl Opening<'_> {
         if self.options.shell.is_some() && is_ssh_complaint(stderr) {
             return Failure::Final(cannot_connect(name, stderr));
         }
-        let (how, lines) = (exit.shown(), last_lines(stderr));
+        let (how, lines) = (exit.shown(), stderr.last_lines());
         let text = match (&self.options.agent_path, exit) {
             (Some(path), Exit::Code(126 | 127)) => format!(
                 "there is no agent on {name} at {}, or it does not run: check --agent-path{lines}",

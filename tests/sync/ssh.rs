@@ -148,9 +148,10 @@ fn an_unknown_host_key_is_a_connection_error() {
         &["--ssh-option=-oUserKnownHostsFile=/dev/null"],
     ]
     .concat();
-    over_ssh(&sshd, &lab, "sync", Route::Push, &strict)
-        .code(6)
-        .says("ost key");
+    let outcome = over_ssh(&sshd, &lab, "sync", Route::Push, &strict).code(6);
+    outcome.says("its host key is not known");
+    let told = outcome.stderr.matches("Host key verification failed").count();
+    assert_eq!(told, 1, "{outcome}");
     assert!(!lab.dst.exists());
 }
 
