@@ -69,20 +69,20 @@ fn run_between(job: &Job, observer: &dyn Observer, cancel: &Cancel) -> Result<Su
         (Location::Local(source), Location::Remote(_)) => {
             observer.observe(Event::Phase(Phase::Connecting));
             let role = source_role(job, source, observer, cancel);
-            let link = reach(job, Side::Destination, observer)?;
+            let link = reach(job, Side::Destination, observer, cancel)?;
             with_link(link, cancel, |link| role.run(link.reader, link.writer))
         }
         (Location::Remote(_), Location::Local(destination)) => {
             observer.observe(Event::Phase(Phase::Connecting));
             let role = destination_role(job, destination, None, observer, cancel);
-            let link = reach(job, Side::Source, observer)?;
+            let link = reach(job, Side::Source, observer, cancel)?;
             with_link(link, cancel, |link| role.run(link.reader, link.writer))
         }
         (Location::Remote(_), Location::Remote(_)) => {
             observer.observe(Event::Phase(Phase::Connecting));
             relay::run(
-                reach(job, Side::Source, observer)?,
-                reach(job, Side::Destination, observer)?,
+                reach(job, Side::Source, observer, cancel)?,
+                reach(job, Side::Destination, observer, cancel)?,
                 observer,
                 cancel,
             )
@@ -159,7 +159,7 @@ fn run_local(
 }
 
 /// Reaches the agent at one end of a job and tells it what it shall be.
-fn reach(job: &Job, side: Side, observer: &dyn Observer) -> Result<Link> {
+fn reach(job: &Job, side: Side, observer: &dyn Observer, cancel: &Cancel) -> Result<Link> {
     let location = match side {
         Side::Source => &job.source,
         Side::Destination => &job.destination,
@@ -167,7 +167,7 @@ fn reach(job: &Job, side: Side, observer: &dyn Observer) -> Result<Link> {
     let Location::Remote(remote) = location else {
         return Err(Error::Usage(format!("the {} is not remote", side.noun())));
     };
-    let mut link = open_agent(remote, &job.remote, observer)?;
+    let mut link = open_agent(remote, &job.remote, observer, cancel)?;
     agent::send_open(
         &mut link,
         &Open {

@@ -117,9 +117,9 @@ fn parse_all(
         .iter()
         .flat_map(|text| text.split(','))
         .map(|text| {
-            let (from, to) = text.split_once(':').ok_or_else(|| {
-                Error::Usage(format!("'{text}' maps no {noun}: write FROM:TO"))
-            })?;
+            let (from, to) = text
+                .split_once(':')
+                .ok_or_else(|| Error::Usage(format!("'{text}' maps no {noun}: write FROM:TO")))?;
             let to = to.parse().ok().or_else(|| look_up(to)).ok_or_else(|| {
                 Error::Usage(format!(
                     "there is no {noun} '{to}' at the destination: name one that is known there, \
