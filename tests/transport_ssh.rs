@@ -654,7 +654,13 @@ fn an_interrupt_ends_the_opening() {
     let (sshd, stand_in) = (Sshd::with("ForceCommand sleep 60"), StandIn::new());
     let dir = TempDir::new().unwrap();
     let silent = wrapped(&stand_in, &dir, "exec sleep 60");
-    for (name, options) in [(HOST, stand_in.options(&sshd)), ("box", silent)] {
+    // As when Ctrl-C reaches the command before us.
+    let interrupted = wrapped(&stand_in, &dir, "sleep 0.48; kill -INT $$");
+    for (name, options) in [
+        (HOST, stand_in.options(&sshd)),
+        ("box", silent),
+        ("box", interrupted),
+    ] {
         let cancel = Cancel::new();
         let stop = cancel.clone();
         let stopper = thread::spawn(move || {

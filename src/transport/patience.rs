@@ -3,11 +3,12 @@
 
 use std::fs::File;
 use std::pin::pin;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::events::Cancel;
 
 /// How long a person may take over prompts: as long as servers wait before they hang up
@@ -26,7 +27,7 @@ impl Patience<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Interrupted`](crate::error::Error::Interrupted) when the run is to stop.
+    /// [`Error::Interrupted`] when the run is to stop.
     pub(super) async fn wait<T>(
         self,
         limit: Duration,
@@ -62,6 +63,15 @@ impl Patience<'_> {
     }
 }
 
+impl Patience<'_> {
+    /// The error of an attempt that failed: an interrupt at a terminal ends the commands that it
+    /// depends on as well, and their end may be noticed first.
+    pub(super) fn blame(self, err: Error) -> Error {
+        thread::sleep(TICK);
+        self.0.check().err().unwrap_or(err)
+    }
+}
+
 /// How long a command that may prompt gets for it: no time where nobody can be asked.
 pub(super) fn login_limit() -> Duration {
     // Prompts go to the terminal that controls the process, wherever its streams lead.
@@ -76,7 +86,6 @@ mod tests {
     use std::future::pending;
 
     use super::*;
-    use crate::error::Error;
 
     fn block_on<T>(act: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread()

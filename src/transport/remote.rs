@@ -96,7 +96,8 @@ pub fn open_agent(
         patience: Patience(cancel),
         name: name_of(remote, options)?,
     };
-    let (streams, place) = runtime.block_on(opening.run())?;
+    let opened = runtime.block_on(opening.run());
+    let (streams, place) = opened.map_err(|err| opening.patience.blame(err))?;
     streams.into_link(runtime, place, opening.name)
 }
 

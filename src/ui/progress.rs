@@ -82,6 +82,10 @@ impl Meter {
 
     /// Shows the totals.
     fn draw(&self, totals: &Totals, screen: &Screen) {
+        // ssh may be asking for a password on this very line, and any change of the bar draws it.
+        if matches!(self.shape, Shape::Bar) && totals.is_connecting() {
+            return;
+        }
         self.bytes.set_position(totals.done_bytes);
         self.bar
             .set_length(work(totals.planned_files, totals.planned_bytes));
@@ -89,8 +93,6 @@ impl Meter {
             .set_position(work(totals.done_files, totals.done_bytes));
         let line = totals.line(self.bytes.per_sec(), Some(self.bar.eta()));
         match self.shape {
-            // ssh may be asking for a password on this very line.
-            Shape::Bar if totals.is_connecting() => return,
             Shape::Bar => {
                 self.bar.set_style(style(totals.plan_complete));
                 self.bar.set_message(line);
