@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorClass, Result};
 use crate::events::{Event, Observer, Phase, Side, Summary, Warning};
 use crate::fs::Dir;
 use crate::manifest::state::State;
@@ -54,7 +54,12 @@ pub struct Job {
 /// counts; an error means that the run ended early.
 pub fn run(job: &Job, observer: Arc<dyn Observer>, cancel: &Cancel) -> Result<Summary> {
     let started = Instant::now();
-    let summary = run_between(job, observer.as_ref(), cancel)?;
+    let summary = run_between(job, observer.as_ref(), cancel).map_err(|err| match err.class() {
+        // Whichever end heard of it first: a connection that was cut, an end that gave up.
+        ErrorClass::Connection if cancel.is_cancelled() => Error::Interrupted,
+        ErrorClass::Interrupted => Error::Interrupted,
+        _ => err,
+    })?;
     Ok(Summary {
         elapsed: started.elapsed(),
         ..summary

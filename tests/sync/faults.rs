@@ -127,6 +127,19 @@ fn an_interrupted_run_says_so_and_stops_soon() {
 }
 
 #[test]
+fn an_interrupt_is_no_fault_of_the_file_at_hand() {
+    // Seconds of hashing.
+    let lab = Lab::with_source("f big hole(16384M)");
+    lab.destination("d .");
+    let running = lab.between("verify", &[]).spawn();
+    std::thread::sleep(Duration::from_millis(300));
+    running.signal(Signal::INT);
+    let outcome = running.limit(Duration::from_secs(10)).wait();
+    assert_eq!(outcome.status.code(), Some(130), "{outcome}");
+    assert!(!outcome.stderr.contains("cannot"), "{outcome}");
+}
+
+#[test]
 fn a_refused_connection_is_told_apart() {
     need("ssh");
     let lab = Lab::with_source("f a 'x'");
