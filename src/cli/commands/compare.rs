@@ -14,7 +14,7 @@ use crate::options::{Compare, SyncOptions};
 use crate::session::{self, Job, Mode};
 use crate::ui::{Act, Detail, View};
 
-use super::{direction, locations};
+use super::{direction, locations, reach};
 
 /// Tell what differs between SRC and DST, and change nothing
 ///
@@ -109,6 +109,7 @@ impl Ends {
             items: true,
             progress: self.output.progress(),
             direction: direction(&destination),
+            reach: reach(&source, &destination),
         };
         let job = Job {
             source,

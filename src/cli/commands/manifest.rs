@@ -12,7 +12,7 @@ use crate::options::{Compare, SyncOptions};
 use crate::path::escape;
 use crate::session::{self, Mode};
 use crate::ui::itemize::Direction;
-use crate::ui::{Act, View};
+use crate::ui::{Act, Reach, View};
 
 /// Write a manifest of DIR: every entry's metadata and the hash of its content
 ///
@@ -58,6 +58,7 @@ impl ManifestCommand {
             items: false,
             progress: self.shown.progress(),
             direction: Direction::Received,
+            reach: Reach::Here,
         };
         observed(Mode::Sync, view, |observer, cancel| {
             session::export_manifest(&self.dir, &options, &file, observer.as_ref(), cancel)
