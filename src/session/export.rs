@@ -19,7 +19,7 @@ use crate::manifest::scan::{ScanOptions, scan};
 use crate::options::SyncOptions;
 use crate::path::RelPath;
 use crate::session::modes::ModeRules;
-use crate::session::root::{SourceRoot, trash_name};
+use crate::session::root::{RootLock, SourceRoot, trash_name};
 use crate::session::{open_state, scan_threads};
 
 /// Reads the tree at `root` with its content and writes its manifest to `out`, which is replaced
@@ -33,6 +33,7 @@ pub fn export_manifest(
 ) -> Result<Summary> {
     let started = std::time::Instant::now();
     let source = SourceRoot::open(root)?;
+    let _lock = RootLock::shared(&source.dir, root)?;
     let rules = RecordRules {
         fidelity: options.fidelity,
         granularity_ns: 1,

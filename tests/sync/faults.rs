@@ -107,6 +107,12 @@ fn a_second_run_on_the_same_destination_is_locked_out() {
     let lab = Lab::new();
     let running = a_slow_run(&lab);
     lab.sync(&[]).code(7);
+    lab.sync(&["-n"]).code(7);
+    lab.between("diff", &[]).code(7);
+    lab.between("verify", &[]).code(7);
+    lab.cutover(["manifest".as_ref(), lab.dst.as_os_str()])
+        .current_dir(&lab.path("."))
+        .code(7);
     running.kill();
     // A dead run's lock is no lock.
     lab.sync(&[]).ok();

@@ -19,7 +19,7 @@ use super::{direction, locations, reach};
 /// Tell what differs between SRC and DST, and change nothing
 ///
 /// Lines as with sync --itemize-changes, `*extra` for what only DST has, and a verdict at the
-/// end. Exit code 0: same; 1: different.
+/// end. Exit code 0: same; 1: different; others as `cutover --help` lists them.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DiffCommand {
     #[command(flatten)]
@@ -32,7 +32,8 @@ pub(crate) struct DiffCommand {
 /// Prove that DST has all that SRC has: contents by hash, and all metadata
 ///
 /// Lines as with sync --itemize-changes, `*extra` for what only DST has, and a verdict at the
-/// end. Exit code 0: identical; 1: different.
+/// end. Exit code 0: identical; 1: different; 3: not all could be compared; others as `cutover
+/// --help` lists them.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct VerifyCommand {
     #[command(flatten)]
