@@ -7,5 +7,6 @@ pub mod lost;
 pub mod record;
 pub mod recorded;
 pub mod scan;
+pub mod spool;
 pub mod state;
 pub mod tree;
