@@ -12,7 +12,7 @@ use crate::protocol::frame::{
 use crate::protocol::message::Open;
 use crate::session::destination::DestinationRole;
 use crate::session::source::{SourceKind, SourceRole};
-use crate::transport::{Link, accept, expand_home};
+use crate::transport::{Link, accept, expand_home, sweep_agents};
 
 /// Serves one session on standard input and output. Returns the exit code.
 pub fn serve_agent() -> u8 {
@@ -36,6 +36,7 @@ pub fn serve_agent() -> u8 {
 
 fn serve(cancel: &Cancel) -> Result<()> {
     let mut link = accept().map_err(|err| Error::Connection(format!("cannot start: {err}")))?;
+    sweep_agents();
     let open = read_open(&mut link)?;
     let root = PathBuf::from(std::ffi::OsString::from_vec(expand_home(&open.root)));
     let summary = match open.side {

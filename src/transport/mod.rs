@@ -6,6 +6,7 @@
 //! within this module and runs only while an agent is started or ended.
 
 mod agent;
+mod cache;
 mod control;
 mod explain;
 mod far;
@@ -28,6 +29,7 @@ use rustix::net::{Shutdown, shutdown};
 use crate::error::Result;
 
 pub use agent::{PROTOCOL, agent_preamble, self_hash};
+pub use cache::sweep_agents;
 pub use location::{Location, RemotePath, expand_home};
 pub use remote::{RemoteOptions, open_agent};
 

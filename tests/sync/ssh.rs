@@ -3,7 +3,8 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::time::Duration;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 
@@ -78,14 +79,14 @@ fn a_host_without_an_agent_gets_one_once() {
         let files = walk.filter(|entry| entry.file_type().is_file());
         let agents = files.filter(|entry| entry.path().to_string_lossy().contains("agent"));
         agents
-            .map(|entry| {
-                (
-                    entry.path().to_owned(),
-                    entry.metadata().unwrap().modified().unwrap(),
-                )
-            })
+            .map(|entry| (entry.path().to_owned(), entry.metadata().unwrap().ino()))
             .collect::<Vec<_>>()
     };
+    let cache = sshd.home().join(".cache/cutover");
+    fs::create_dir_all(&cache).unwrap();
+    let of_an_old_version = fs::File::create(cache.join(format!("agent-{}", "0".repeat(64))));
+    let months_ago = SystemTime::now() - Duration::from_secs(90 * 24 * 3600);
+    of_an_old_version.unwrap().set_modified(months_ago).unwrap();
     over_ssh(&sshd, &lab, "sync", Route::Push, &[]).ok();
     lab.assert_synced();
     let uploaded = agents();
