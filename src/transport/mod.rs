@@ -30,7 +30,7 @@ use crate::error::Result;
 
 pub use agent::{PROTOCOL, agent_preamble, self_hash};
 pub use cache::sweep_agents;
-pub use location::{Location, RemotePath, expand_home};
+pub use location::{Location, RemotePath, Whose, expand_home};
 pub use remote::{RemoteOptions, open_agent};
 
 /// One end of a duplex byte stream.
