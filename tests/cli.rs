@@ -183,6 +183,14 @@ fn a_manifest_is_not_written_into_its_directory() {
 }
 
 #[test]
+fn a_manifest_is_of_a_directory() {
+    let said = refused(&["manifest", "Cargo.toml"]);
+    assert!(said.contains("Cargo.toml is no directory"), "{said}");
+    let said = refused(&["manifest", "host:/srv"]);
+    assert!(said.contains("run cutover manifest there"), "{said}");
+}
+
+#[test]
 fn a_reader_that_leaves_is_no_fault() {
     for args in [&["man", "sync"][..], &["completions", "bash"], &["--help"]] {
         assert_eq!(without_a_reader(args), (String::new(), Some(0)), "{args:?}");
