@@ -48,7 +48,7 @@ pub use patch::{Op, Patch, Step};
 pub use read::ReadAt;
 pub use signature::{Signature, SignatureSpec};
 pub use size::{BlockSize, MAX_BLOCKS, PowerOfTwo, WindowSize};
-pub use sums::{BlockSums, Sum, SumBuilder, hash_file, sum_file};
+pub use sums::{BlockSums, Subtrees, Sum, SumBuilder, hash_file, sum_file};
 
 use crate::error::Error;
 

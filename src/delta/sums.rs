@@ -22,6 +22,9 @@ pub type Sum = [u8; SUM_LEN];
 
 const SUM_LEN: usize = 16;
 
+/// How long one block's chaining value is, in bytes.
+const VALUE_LEN: usize = 32;
+
 /// How much one read takes; fits the second-level cache with room for the hasher's state.
 const READ_BYTES: usize = 256 << 10;
 
@@ -86,6 +89,61 @@ impl BlockSums {
     }
 }
 
+/// The chaining values of all blocks of one file, uncut, so that they also make its content hash:
+/// what is known of a block need not be read to be hashed again. They stay on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subtrees {
+    block: BlockSize,
+    len: u64,
+    values: Vec<ChainingValue>,
+}
+
+impl Subtrees {
+    /// The values as stored state has them; `None` where they are not those of `len` bytes.
+    pub fn from_bytes(block: BlockSize, len: u64, bytes: &[u8]) -> Option<Subtrees> {
+        let (values, rest) = bytes.as_chunks::<VALUE_LEN>();
+        let fits = rest.is_empty() && values.len() as u64 == block.count(len);
+        fits.then(|| Subtrees {
+            block,
+            len,
+            values: values.to_vec(),
+        })
+    }
+
+    /// All values in the order of the blocks.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.values.as_flattened()
+    }
+
+    /// The size of a block.
+    pub fn block(&self) -> BlockSize {
+        self.block
+    }
+
+    /// The length of the file.
+    pub fn file_len(&self) -> u64 {
+        self.len
+    }
+
+    /// What the far end is told of them.
+    pub fn sums(&self) -> BlockSums {
+        BlockSums {
+            block: self.block,
+            len: self.len,
+            sums: self.values.iter().map(truncate).collect(),
+        }
+    }
+
+    /// The value of the whole block at `offset`; none for a short last block, whose value changes
+    /// when bytes follow.
+    pub fn whole_block(&self, offset: u64) -> Option<&ChainingValue> {
+        let whole = offset.is_multiple_of(self.block.bytes())
+            && offset.checked_add(self.block.bytes())? <= self.len;
+        let index = usize::try_from(offset / self.block.bytes()).ok()?;
+        self.values.get(index).filter(|_| whole)
+    }
+}
+
 impl TryFrom<RawBlockSums> for BlockSums {
     type Error = DeltaError;
 
@@ -116,7 +174,7 @@ pub struct SumBuilder {
     only: Option<ContentHash>,
     len: u64,
     /// `None` once the file has too many blocks.
-    sums: Option<Vec<Sum>>,
+    values: Option<Vec<ChainingValue>>,
 }
 
 impl SumBuilder {
@@ -129,7 +187,7 @@ impl SumBuilder {
             tree: Tree::default(),
             only: None,
             len: 0,
-            sums: Some(Vec::new()),
+            values: Some(Vec::new()),
         }
     }
 
@@ -152,9 +210,21 @@ impl SumBuilder {
         }
     }
 
-    /// The content hash of all that was pushed, and the sums unless there are more than
-    /// [`MAX_BLOCKS`].
-    pub fn finish(mut self) -> (ContentHash, Option<BlockSums>) {
+    /// Takes the next block by the value that it has at this place. `false` where its bytes are
+    /// needed: within a block, and for the first, which may be the only one and then is no
+    /// subtree.
+    pub fn push_known(&mut self, value: &ChainingValue) -> bool {
+        let fits = self.filled == 0 && self.tree.leaves > 0;
+        if fits {
+            self.len += self.block.bytes();
+            self.enter(*value);
+        }
+        fits
+    }
+
+    /// The content hash of all that was pushed, and the values of its blocks unless there are
+    /// more than [`MAX_BLOCKS`].
+    pub fn finish(mut self) -> (ContentHash, Option<Subtrees>) {
         if self.filled > 0 {
             self.end_block();
         }
@@ -164,7 +234,8 @@ impl SumBuilder {
             .or(self.only)
             .unwrap_or_else(|| ContentHash::of(b""));
         let (block, len) = (self.block, self.len);
-        (hash, self.sums.map(|sums| BlockSums { block, len, sums }))
+        let values = self.values.map(|values| Subtrees { block, len, values });
+        (hash, values)
     }
 
     fn end_block(&mut self) {
@@ -172,11 +243,15 @@ impl SumBuilder {
             self.only = Some(self.hasher.finalize().into());
         }
         let value = self.hasher.finalize_non_root();
-        self.tree.push(value);
         self.filled = 0;
-        match &mut self.sums {
-            Some(sums) if (sums.len() as u64) < MAX_BLOCKS => sums.push(truncate(&value)),
-            _ => self.sums = None,
+        self.enter(value);
+    }
+
+    fn enter(&mut self, value: ChainingValue) {
+        self.tree.push(value);
+        match &mut self.values {
+            Some(values) if (values.len() as u64) < MAX_BLOCKS => values.push(value),
+            _ => self.values = None,
         }
     }
 }
@@ -231,7 +306,7 @@ pub fn sum_file(
     len: u64,
     block: BlockSize,
     threads: NonZeroUsize,
-) -> io::Result<(ContentHash, Option<BlockSums>)> {
+) -> io::Result<(ContentHash, Option<Subtrees>)> {
     if len <= PIECE_BYTES || block.count(len) > MAX_BLOCKS {
         let mut builder = SumBuilder::new(block);
         read_through(file, len, |bytes| builder.push(bytes))?;
@@ -240,7 +315,7 @@ pub fn sum_file(
     let pieces: Vec<_> = parallel::cut(0..len, PIECE_BYTES).collect();
     let done = parallel::map(&pieces, threads, |piece, buf| {
         let mut tree = Tree::default();
-        let mut sums = Vec::with_capacity((PIECE_BYTES / block.bytes()) as usize);
+        let mut values = Vec::with_capacity((PIECE_BYTES / block.bytes()) as usize);
         for range in parallel::cut(piece.clone(), block.bytes().max(READ_BYTES as u64)) {
             buf.resize((range.end - range.start) as usize, 0);
             file.read_exact_at(buf, range.start)?;
@@ -249,20 +324,20 @@ pub fn sum_file(
                 .zip(parallel::cut(range, block.bytes()))
             {
                 let value = chaining_value(bytes, part.start);
-                sums.push(truncate(&value));
+                values.push(value);
                 tree.push(value);
             }
         }
-        Ok((tree.value(), sums))
+        Ok((tree.value(), values))
     })?;
     let mut tree = Tree::default();
-    let mut sums = Vec::with_capacity(block.count(len) as usize);
+    let mut values = Vec::with_capacity(block.count(len) as usize);
     for (value, part) in done {
         value.into_iter().for_each(|value| tree.push(value));
-        sums.extend(part);
+        values.extend(part);
     }
     let hash = tree.root().ok_or(io::ErrorKind::UnexpectedEof)?;
-    Ok((hash, Some(BlockSums { block, len, sums })))
+    Ok((hash, Some(Subtrees { block, len, values })))
 }
 
 /// The content hash of the `len` bytes of `file`, without sums and on this thread.

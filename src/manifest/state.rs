@@ -1,6 +1,8 @@
 //! What earlier runs learnt of a root, in an embedded database. A cache: a run is right without
 //! it, and every row is believed only where the file or directory is as it was.
 
+mod blocks;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,6 +12,9 @@ use redb::{
     WriteTransaction,
 };
 
+pub use blocks::BlockBook;
+
+use crate::delta::Subtrees;
 use crate::digest::{ContentHash, Digest};
 use crate::entry::Timestamp;
 use crate::fs::{Dir, Stat};
@@ -34,6 +39,7 @@ pub struct State {
     database: Database,
     dirs: Option<ReadOnlyTable<&'static [u8], &'static [u8]>>,
     files: Option<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    blocks: Option<blocks::Table>,
 }
 
 /// What a directory's entries digested to when they last were read.
@@ -179,6 +185,7 @@ impl FactBook {
 pub struct StateUpdate {
     dirs: Vec<([u8; 24], DirFact)>,
     files: Vec<([u8; 16], Vec<FileFact>)>,
+    blocks: blocks::BlocksUpdate,
 }
 
 impl StateUpdate {
@@ -198,11 +205,17 @@ impl StateUpdate {
     pub fn absorb(&mut self, mut other: StateUpdate) {
         self.dirs.append(&mut other.dirs);
         self.files.append(&mut other.files);
+        self.blocks.absorb(other.blocks);
+    }
+
+    /// Keeps the values of large files' blocks.
+    pub fn blocks(&mut self, book: &BlockBook) {
+        self.blocks.take(book);
     }
 
     /// Whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
-        self.dirs.is_empty() && self.files.is_empty()
+        self.dirs.is_empty() && self.files.is_empty() && self.blocks.is_empty()
     }
 }
 
@@ -239,6 +252,7 @@ impl State {
             database,
             dirs: None,
             files: None,
+            blocks: None,
         };
         state.refresh();
         Ok(state)
@@ -248,6 +262,7 @@ impl State {
         if let Ok(read) = self.database.begin_read() {
             self.dirs = read.open_table(DIRS).ok();
             self.files = read.open_table(FILES).ok();
+            self.blocks = blocks::open(&read);
         }
     }
 
@@ -275,6 +290,11 @@ impl State {
                 .collect()
         })
         .unwrap_or_default()
+    }
+
+    /// The values of a large file's blocks, where it is as it was.
+    pub fn blocks(&self, file: &Stat) -> Option<Subtrees> {
+        blocks::read(self.blocks.as_ref()?, file)
     }
 
     /// A small value kept under a name.
@@ -308,6 +328,7 @@ impl State {
     ) -> Result<(), redb::Error> {
         self.dirs = None;
         self.files = None;
+        self.blocks = None;
         // Sorted inserts fill pages one after the other: twice as fast, half the size.
         update.dirs.sort_unstable_by_key(|(key, _)| *key);
         update.files.sort_unstable_by_key(|(key, _)| *key);
@@ -315,6 +336,7 @@ impl State {
         // Losing the last run's rows costs time only, but a torn file would cost a rebuild.
         write.set_durability(Durability::Immediate)?;
         write_rows(&write, &update)?;
+        update.blocks.write(&write)?;
         {
             let mut table = write.open_table(NOTES)?;
             for (name, value) in notes {
@@ -408,10 +430,10 @@ fn dir_key(rules: u64, dir: &Stat) -> [u8; 24] {
     key
 }
 
-fn file_key(dir: &Stat) -> [u8; 16] {
+fn file_key(inode: &Stat) -> [u8; 16] {
     let mut key = [0; 16];
-    key[..8].copy_from_slice(&dir.dev.to_be_bytes());
-    key[8..].copy_from_slice(&dir.ino.to_be_bytes());
+    key[..8].copy_from_slice(&inode.dev.to_be_bytes());
+    key[8..].copy_from_slice(&inode.ino.to_be_bytes());
     key
 }
 

@@ -15,6 +15,7 @@ pub(in crate::manifest) fn state_in(dir: &Path) -> State {
         database: open_database(&dir.join("state.redb")).unwrap(),
         dirs: None,
         files: None,
+        blocks: None,
     };
     state.refresh();
     state

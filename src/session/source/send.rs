@@ -395,7 +395,7 @@ impl Large<'_> {
                 let old = BlockSums::from_bytes(block, basis.len, &sums)?;
                 let started = sum_file(&self.file, len, block, threads).and_then(|(hash, new)| {
                     let draft = match new {
-                        Some(new) => Draft::aligned(&old, &new, &self.file)?,
+                        Some(new) => Draft::aligned(&old, &new.sums(), &self.file)?,
                         None => Draft::blank(basis.len, len),
                     };
                     Ok((hash, draft))
