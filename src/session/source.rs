@@ -2,41 +2,41 @@
 //! for. It decides nothing.
 
 mod admit;
+mod large;
 mod link;
 pub(crate) mod listings;
 mod owners;
 mod send;
+mod serving;
+mod stream;
 
-use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 
-use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::events::{Cancel, Event, Observer, Phase, Side, Summary, Warning};
 use crate::filter::Rules;
-use crate::fs::{self, Dir, ListScratch, Users};
-use crate::manifest::content::{hash_of, hash_tree};
+use crate::fs::{self, Dir, Users};
 use crate::manifest::links::Links;
-use crate::manifest::listing::{Lister, Listing, SizeLimits};
+use crate::manifest::listing::{Lister, SizeLimits};
 use crate::manifest::lost::Lost;
 use crate::manifest::recorded::Recorded;
 use crate::manifest::scan::{Scan, ScanOptions, scan};
 use crate::manifest::state::{FactBook, State, StateUpdate};
 use crate::options::SyncOptions;
-use crate::path::{Name, RelPath};
 use crate::protocol::conn::{CREDIT, Outbox};
 use crate::protocol::message::{
-    DestinationHello, ExpandRequest, FromSource, Mode, RootIdentity, Scanned, SourceHello, Want,
+    DestinationHello, FromSource, Mode, RootIdentity, Scanned, SourceHello,
 };
-use crate::protocol::queue::Queue;
 use crate::session::modes::ModeRules;
 use crate::session::root::{RootLock, SourceRoot, identify, trash_name};
 use crate::session::throttle::Throttle;
 use crate::session::{open_state, scan_threads, state_notes};
 use crate::transport::{LinkReader, LinkWriter};
 use owners::{Names, OwnerTable};
+use serving::Serving;
+use stream::Streamed;
 
 /// What one session of the source is made with.
 pub(crate) struct SourceRole<'a> {
@@ -73,88 +73,6 @@ impl SourceKind {
         }
         SourceKind::Tree
     }
-}
-
-/// What the destination asked for.
-pub(super) enum Job {
-    Expand(ExpandRequest),
-    ListLinks,
-    Stream(StreamJob),
-    SendFiles(send::FilesJob),
-    Want(Want),
-    Hash(RelPath),
-}
-
-/// A directory of a tree that is streamed whole.
-pub(super) struct StreamJob {
-    dir: RelPath,
-    content: bool,
-    ticket: Arc<Ticket>,
-}
-
-/// Counts what is left of a streamed tree, so that its end can be told.
-pub(super) struct Ticket {
-    top: RelPath,
-    pending: AtomicUsize,
-}
-
-impl Ticket {
-    fn new(top: RelPath) -> Arc<Ticket> {
-        Arc::new(Ticket {
-            top,
-            pending: AtomicUsize::new(1),
-        })
-    }
-
-    /// Announces more parts; before the part that found them is settled.
-    fn add(&self, parts: usize) {
-        self.pending.fetch_add(parts, Ordering::Relaxed);
-    }
-
-    /// Settles one part, and after the last one tells the destination.
-    fn settle(&self, serving: &Serving<'_>) -> Result<()> {
-        if self.pending.fetch_sub(1, Ordering::AcqRel) > 1 {
-            return Ok(());
-        }
-        if serving.scan.is_none() {
-            serving
-                .outbox
-                .say(&FromSource::Scanned(serving.streamed_totals()?))?;
-        }
-        serving.outbox.say(&FromSource::Streamed(self.top.clone()))
-    }
-}
-
-/// What all threads of the source share.
-pub(super) struct Serving<'a> {
-    role: &'a SourceRole<'a>,
-    root: &'a Dir,
-    lister: Lister<'a>,
-    /// Stands for the tree where the source is a manifest.
-    recorded: Option<&'a Recorded>,
-    scan: Option<&'a Scan>,
-    links: &'a Links,
-    outbox: &'a Outbox,
-    jobs: &'a Queue<Job>,
-    sums: &'a link::SumsSlots,
-    throttle: &'a Throttle,
-    /// Hashes of what was sent.
-    facts: FactBook,
-    next_id: AtomicU64,
-    root_dev: u64,
-    /// A single file's name here and at the destination.
-    renamed: Option<(Name, Name)>,
-    streamed: Streamed,
-    /// Linked files whose content is on its way, in streams: the other names need none.
-    led: Mutex<std::collections::HashMap<u64, RelPath>>,
-}
-
-/// What streams have met, where no scan counted it.
-#[derive(Default)]
-struct Streamed {
-    entries: AtomicU64,
-    bytes: AtomicU64,
-    problems: AtomicU64,
 }
 
 impl SourceRole<'_> {
@@ -418,117 +336,6 @@ struct Forward<'a> {
 impl Observer for Forward<'_> {
     fn observe(&self, event: Event) {
         self.role.tell(self.outbox, event);
-    }
-}
-
-impl Serving<'_> {
-    /// Works on what the destination asks for until it is done or gone.
-    fn serve_jobs(&self) -> Result<()> {
-        let failure = Mutex::new(None);
-        std::thread::scope(|scope| {
-            for _ in 0..crate::session::send_threads() {
-                scope.spawn(|| {
-                    if let Err(err) = self.work() {
-                        self.jobs.abort();
-                        let mut failure = failure.lock().unwrap_or_else(|e| e.into_inner());
-                        failure.get_or_insert(err);
-                    }
-                });
-            }
-        });
-        match failure.into_inner().unwrap_or_else(|e| e.into_inner()) {
-            Some(err) => Err(err),
-            None => self.role.cancel.check(),
-        }
-    }
-
-    fn work(&self) -> Result<()> {
-        let mut scratch = ListScratch::new();
-        let mut sender = send::Sender::new(self);
-        while let Some(job) = self.jobs.pop() {
-            self.role.cancel.check()?;
-            match job {
-                Job::Expand(request) => self.expand(request, &mut scratch)?,
-                Job::ListLinks => self.list_links(&mut scratch)?,
-                Job::Stream(job) => self.stream(job, &mut scratch, &mut sender)?,
-                Job::SendFiles(job) => sender.send_files(job)?,
-                Job::Want(want) => sender.send_wanted(want)?,
-                Job::Hash(path) => self.hash(path)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn stream_root(&self, content: bool) {
-        self.jobs.push(Job::Stream(StreamJob {
-            dir: RelPath::root(),
-            content,
-            ticket: Ticket::new(RelPath::root()),
-        }));
-    }
-
-    pub(super) fn tell(&self, event: Event) {
-        self.role.tell(self.outbox, event);
-    }
-
-    /// A directory's listing, complete.
-    fn list(&self, dir: &RelPath, scratch: &mut ListScratch) -> io::Result<Listing> {
-        let node = self
-            .scan
-            .and_then(|scan| Some(scan.tree.node(scan.tree.find(dir)?)));
-        if node.is_some_and(|node| node.flags.elsewhere) {
-            return Ok(Listing::default());
-        }
-        match self.recorded {
-            Some(recorded) => Ok(recorded.list(dir)),
-            None => self.lister.list(dir, scratch),
-        }
-    }
-
-    /// Answers a request for the hash of a file or a whole directory.
-    fn hash(&self, path: RelPath) -> Result<()> {
-        let is_dir = self
-            .scan
-            .is_some_and(|scan| scan.tree.find(&path).is_some());
-        let hash = match (self.recorded, is_dir) {
-            (Some(_), _) => None,
-            (None, true) => hash_tree(&self.lister, &path)?,
-            (None, false) => {
-                let file = self.inward(path.clone());
-                let admitted = self.admit_file(&file).ok();
-                admitted.and_then(|()| hash_of(&self.lister, &file))
-            }
-        };
-        self.outbox.say(&FromSource::Hash { path, hash })
-    }
-
-    fn count_streamed(&self, entries: u64, bytes: u64, problems: u64) {
-        self.streamed.entries.fetch_add(entries, Ordering::Relaxed);
-        self.streamed.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.streamed
-            .problems
-            .fetch_add(problems, Ordering::Relaxed);
-    }
-
-    /// What a streamed source amounts to; its digests were never needed.
-    pub(super) fn streamed_totals(&self) -> Result<Scanned> {
-        let root = match self.recorded {
-            Some(recorded) => recorded.header.root.clone(),
-            None => {
-                let row = self.lister.root_entry();
-                row.map_err(|err| Error::io("read", b"the root directory", err))?
-                    .entry
-            }
-        };
-        Ok(Scanned {
-            root,
-            deep: Digest::default(),
-            links: self.links.digest(),
-            entries: self.streamed.entries.load(Ordering::Relaxed),
-            bytes: self.streamed.bytes.load(Ordering::Relaxed),
-            problems: self.streamed.problems.load(Ordering::Relaxed),
-            moved_device: false,
-        })
     }
 }
 
