@@ -25,9 +25,10 @@ use crate::manifest::recorded::Recorded;
 use crate::manifest::scan::{Scan, ScanOptions, scan};
 use crate::manifest::state::{FactBook, State, StateUpdate};
 use crate::options::SyncOptions;
+use crate::path::Name;
 use crate::protocol::conn::{CREDIT, Outbox};
 use crate::protocol::message::{
-    DestinationHello, FromSource, Mode, RootIdentity, Scanned, SourceHello,
+    DestinationHello, FromSource, Mode, OwnerQuery, RootIdentity, Scanned, SourceHello,
 };
 use crate::session::modes::ModeRules;
 use crate::session::root::{RootLock, SourceRoot, identify, trash_name};
@@ -54,6 +55,16 @@ pub(crate) struct SourceRole<'a> {
     pub(crate) cancel: &'a Cancel,
     /// Whether events go to the other end: it is nearer to who watches.
     pub(crate) forwards: bool,
+}
+
+/// A session in which both ends have said hello.
+struct Greeted<'a> {
+    root: &'a SourceRoot,
+    owners: &'a OwnerTable<'a>,
+    outbox: &'a Outbox,
+    shared: &'a link::Incoming,
+    /// What the destination said.
+    hello: DestinationHello,
 }
 
 /// What a source is.
@@ -110,7 +121,7 @@ impl SourceRole<'_> {
         let _lock = is_dir
             .then(|| RootLock::shared(&root.dir, self.root))
             .transpose()?;
-        let mut recorded = match self.kind {
+        let recorded = match self.kind {
             SourceKind::Tree => None,
             SourceKind::Manifest => Some(Recorded::open(self.root)?),
         };
@@ -121,23 +132,9 @@ impl SourceRole<'_> {
             SourceKind::Tree | SourceKind::Manifest => None,
         };
         root.moved_device = is_moved(&root.dir, state.as_ref());
-        let single = root
-            .single
-            .clone()
-            .filter(|_| self.kind == SourceKind::Tree);
         let known_owners = owners::remembered(state.as_ref());
-        outbox.say(&FromSource::Hello(SourceHello {
-            single: single.clone(),
-            granularity_ns: match &recorded {
-                Some(recorded) => recorded.header.granularity_ns,
-                None => fs::source_granularity(&root.dir),
-            },
-            owners: known_owners.clone(),
-            identity: match self.kind {
-                SourceKind::Tree => identify(self.root),
-                SourceKind::Manifest => RootIdentity::nowhere(),
-            },
-        }))?;
+        let hello = self.hello(&root, recorded.as_ref(), known_owners.clone());
+        outbox.say(&FromSource::Hello(hello))?;
         let hello = shared.hello.take().ok_or_else(closed)?;
         let recorded_names = recorded.as_ref().map(|recorded| recorded.names.clone());
         let names = match &recorded_names {
@@ -146,18 +143,76 @@ impl SourceRole<'_> {
         };
         let table = OwnerTable::new(outbox.clone(), &shared.owners, names);
         table.learn(known_owners, &hello.owners)?;
+        let greeted = Greeted {
+            root: &root,
+            owners: &table,
+            outbox,
+            shared,
+            hello,
+        };
+        let update = self.read_and_answer(&greeted, recorded, state.as_ref())?;
+        let summary = shared.done.take().ok_or_else(closed)?;
+        if self.mode == Mode::Sync
+            && !self.options.dry_run
+            && let Some(state) = &mut state
+        {
+            let mut notes = state_notes(&root.dir);
+            notes.push(("owners", owners::to_note(&table)));
+            if let Err(why) = state.store(update, &notes) {
+                let note = format!("source state not stored: {why}");
+                self.tell(outbox, Event::Note(note));
+            }
+        }
+        outbox.say(&FromSource::Bye)?;
+        Ok(summary)
+    }
+
+    fn hello(
+        &self,
+        root: &SourceRoot,
+        recorded: Option<&Recorded>,
+        owners: Vec<OwnerQuery>,
+    ) -> SourceHello {
+        SourceHello {
+            single: self.single(root),
+            granularity_ns: match recorded {
+                Some(recorded) => recorded.header.granularity_ns,
+                None => fs::source_granularity(&root.dir),
+            },
+            owners,
+            identity: match self.kind {
+                SourceKind::Tree => identify(self.root),
+                SourceKind::Manifest => RootIdentity::nowhere(),
+            },
+        }
+    }
+
+    /// The only entry of the root that takes part, where a single file is synced.
+    fn single(&self, root: &SourceRoot) -> Option<Name> {
+        // A manifest is a file too, but it stands for a tree.
+        root.single
+            .clone()
+            .filter(|_| self.kind == SourceKind::Tree)
+    }
+
+    /// Reads what the destination's hello asks for and answers until it is done. Returns what the
+    /// state shall learn.
+    fn read_and_answer(
+        &self,
+        greeted: &Greeted<'_>,
+        mut recorded: Option<Recorded>,
+        state: Option<&State>,
+    ) -> Result<StateUpdate> {
+        let Greeted { root, hello, .. } = greeted;
         let filter = Rules::parse(&self.options.selection.rules)?;
         let modes = ModeRules::parse(&self.options.chmod)?;
         let modes = |kind, mode| modes.apply(kind, mode);
         if let Some(recorded) = &mut recorded {
             recorded
-                .adapt(&hello.rules, &filter, &table, &modes)
+                .adapt(&hello.rules, &filter, greeted.owners, &modes)
                 .map_err(|err| {
-                    Error::io(
-                        "use manifest",
-                        self.root.as_os_str().as_encoded_bytes(),
-                        err,
-                    )
+                    let path = self.root.as_os_str().as_encoded_bytes();
+                    Error::io("use manifest", path, err)
                 })?;
         }
         let links = Links::default();
@@ -171,65 +226,44 @@ impl SourceRole<'_> {
                 max: self.options.selection.max_size,
             },
             side: Side::Source,
-            owners: &table,
+            owners: greeted.owners,
             modes: &modes,
             fake_super: false,
-            only: single,
+            only: self.single(root),
             reserved: Some(trash_name()),
             links: &links,
             lost: Some(&lost),
-            state: state.as_ref(),
+            state,
             rehash: self.options.rehash,
             cancel: self.cancel,
         };
-        let update = self.answer(
-            &root,
-            lister,
-            recorded.as_ref(),
-            &links,
-            outbox,
-            shared,
-            &hello,
-        )?;
-        self.warn_of_owners(&table, outbox);
+        let update = self.answer(greeted, lister, recorded.as_ref())?;
+        self.warn_of_owners(greeted.owners, greeted.outbox);
         if hello.empty {
-            self.warn_of_lost(&lost, outbox);
+            self.warn_of_lost(&lost, greeted.outbox);
         }
-        let summary = shared.done.take().ok_or_else(closed)?;
-        if self.mode == Mode::Sync
-            && !self.options.dry_run
-            && let Some(state) = &mut state
-        {
-            let mut notes = state_notes(&root.dir);
-            notes.push(("owners", owners::to_note(&table)));
-            if let Err(why) = state.store(update, &notes) {
-                self.tell(
-                    outbox,
-                    Event::Note(format!("source state not stored: {why}")),
-                );
-            }
-        }
-        outbox.say(&FromSource::Bye)?;
-        Ok(summary)
+        Ok(update)
     }
 
     /// Scans where the destination has something to compare, then serves until it is done.
-    #[expect(clippy::too_many_arguments, reason = "joins what outlives the lister")]
     fn answer(
         &self,
-        root: &SourceRoot,
+        greeted: &Greeted<'_>,
         lister: Lister<'_>,
         recorded: Option<&Recorded>,
-        links: &Links,
-        outbox: &Outbox,
-        shared: &link::Incoming,
-        hello: &DestinationHello,
     ) -> Result<StateUpdate> {
+        let Greeted {
+            root,
+            outbox,
+            shared,
+            hello,
+            ..
+        } = greeted;
         self.tell(outbox, Event::Phase(Phase::Scanning));
         let throttle = Throttle::new(self.options.transfer.bandwidth_bytes_per_s);
         let mut scan = match (hello.empty, recorded) {
             (true, _) => None,
-            (false, Some(recorded)) => Some(recorded.scan(&hello.rules, links)),
+            (false, Some(recorded)) => Some(recorded.scan(&hello.rules, lister.links)),
             (false, None) => Some(self.scan(&lister, outbox)?),
         };
         let update = scan.as_mut().map(|scan| std::mem::take(&mut scan.update));
@@ -239,7 +273,6 @@ impl SourceRole<'_> {
             lister,
             recorded,
             scan: scan.as_ref(),
-            links,
             outbox,
             jobs: &shared.jobs,
             sums: &shared.sums,

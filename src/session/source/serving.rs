@@ -9,7 +9,6 @@ use crate::error::Result;
 use crate::events::{Event, Problem, Side};
 use crate::fs::{Dir, ListScratch};
 use crate::manifest::content::{hash_of, hash_tree};
-use crate::manifest::links::Links;
 use crate::manifest::listing::{Lister, Listing};
 use crate::manifest::record::Entry;
 use crate::manifest::recorded::Recorded;
@@ -43,7 +42,6 @@ pub(super) struct Serving<'a> {
     /// Stands for the tree where the source is a manifest.
     pub(super) recorded: Option<&'a Recorded>,
     pub(super) scan: Option<&'a Scan>,
-    pub(super) links: &'a Links,
     pub(super) outbox: &'a Outbox,
     pub(super) jobs: &'a Queue<Job>,
     pub(super) sums: &'a SumsSlots,

@@ -220,7 +220,7 @@ impl Serving<'_> {
         Ok(Scanned {
             root,
             deep: Digest::default(),
-            links: self.links.digest(),
+            links: self.lister.links.digest(),
             entries: self.streamed.entries.load(Ordering::Relaxed),
             bytes: self.streamed.bytes.load(Ordering::Relaxed),
             problems: self.streamed.problems.load(Ordering::Relaxed),
