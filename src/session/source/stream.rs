@@ -99,7 +99,6 @@ impl Serving<'_> {
                 self.outbox.say_paid(&FromSource::Dir(StreamedDir {
                     dir: job.dir.clone(),
                     entries: Vec::new(),
-                    readable: false,
                 }))?;
                 return job.ticket.settle(self);
             }
@@ -192,7 +191,6 @@ impl Serving<'_> {
             let frame = encode_message(&FromSource::Dir(StreamedDir {
                 dir: dir.clone(),
                 entries,
-                readable: true,
             }))?;
             self.outbox.send_paid(frame)?;
         }
