@@ -324,8 +324,6 @@ pub struct StreamedDir {
     /// What is in it: all of it where content is not sent, else all but files with content to
     /// come. A large one comes in several parts.
     pub entries: Vec<Entry>,
-    /// Whether it could be read.
-    pub readable: bool,
 }
 
 /// Names that share one file.

@@ -10,7 +10,9 @@ use crate::protocol::conn::{Inbox, Outbox};
 use crate::protocol::frame::{FrameKind, decode_message};
 use crate::protocol::message::{DestinationHello, FromDestination, OwnerReply};
 use crate::protocol::queue::{Queue, Slot};
-use crate::session::source::{Job, SourceRole, StreamJob, Ticket};
+use crate::session::source::SourceRole;
+use crate::session::source::serving::Job;
+use crate::session::source::stream::{StreamJob, Ticket};
 use crate::transport::LinkReader;
 
 /// Requests that wait to be served are bounded like this, in number. The destination keeps to
