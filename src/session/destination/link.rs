@@ -12,9 +12,10 @@ use crate::protocol::message::{
     FromDestination, FromSource, LinkGroup, ListingReply, OwnerQuery, Scanned, SourceHello,
 };
 use crate::protocol::queue::{Queue, Slot};
+use crate::session::destination::lane::{Lane, Part};
 use crate::session::destination::owners::Resolver;
 use crate::session::destination::pending::Pending;
-use crate::session::destination::receive::{Lane, Part, Task};
+use crate::session::destination::receive::Task;
 use crate::session::destination::tasks::Tasks;
 use crate::session::destination::{DestinationRole, Reply};
 use crate::transport::LinkReader;
