@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // A benchmark that unwraps has said what it expects.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use cutover::apply::{Applier, ApplyOptions, Aside};
 use cutover::digest::ContentHash;
@@ -114,7 +115,7 @@ fn large_file(bencher: Bencher<'_, '_>, base: &str) {
         .with_inputs(|| directory(base))
         .bench_refs(|root| {
             let applier = applier(root);
-            let mut incoming = applier.begin(&path("large"), None).unwrap();
+            let mut incoming = applier.begin(&path("large"), 0, None).unwrap();
             for (number, piece) in content.chunks(PIECE_BYTES).enumerate() {
                 let offset = (number * PIECE_BYTES) as u64;
                 incoming.write(offset, piece).unwrap();
@@ -143,12 +144,16 @@ fn patched_file(bencher: Bencher<'_, '_>, base: &str) {
         .bench_values(|()| {
             let applier = applier(&root);
             let existing = applier.existing(&at).unwrap();
-            let mut incoming = applier.begin(&at, Some(existing)).unwrap();
+            let mut incoming = applier
+                .begin(&at, LARGE_BYTES as u64, Some(Arc::new(existing)))
+                .unwrap();
             for (number, piece) in new.chunks(PIECE_BYTES).enumerate() {
                 let offset = (number * PIECE_BYTES) as u64;
                 match number % 16 {
                     0 => incoming.write(offset, piece).unwrap(),
-                    _ => incoming.copy(offset, offset, piece.len() as u64).unwrap(),
+                    _ => incoming
+                        .copy(offset, offset, piece.len() as u64, &mut |_| Ok(()))
+                        .unwrap(),
                 }
             }
             let entry = entry("patched", LARGE_BYTES);

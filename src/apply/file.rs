@@ -1,13 +1,13 @@
-//! Regular files: small ones written at once, large ones as their parts come in, local ones
-//! copied by the kernel. All end the same way: dressed under the temporary name, then renamed.
+//! Regular files whose content is at hand: small ones, and those of this machine, which the
+//! kernel copies. All end the same way: dressed under the temporary name, then renamed.
 
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 
 use crate::apply::{Applier, During, Failure, Place};
+use crate::delta::Subtrees;
 use crate::digest::ContentHash;
 use crate::entry::EntryKind;
 use crate::fs::{self, Sparse, Stat, Target};
@@ -16,10 +16,7 @@ use crate::options::Fsync;
 use crate::path::{Name, RelPath};
 
 /// How much is copied, hashed or zeroed at a time, in bytes: within the second-level cache.
-const CHUNK: usize = 256 << 10;
-
-/// Unfinished files with at least so much in them are worth keeping for the next run, in bytes.
-const WORTH_KEEPING: u64 = 1 << 20;
+pub(super) const CHUNK: usize = 256 << 10;
 
 /// A file that has its name now.
 #[derive(Debug)]
@@ -30,6 +27,10 @@ pub struct Landed {
     pub matched_bytes: u64,
     /// The file as it is now.
     pub stat: Stat,
+    /// The values of a large file's blocks, where its content passed through.
+    pub blocks: Option<Subtrees>,
+    /// The old file that it was built on.
+    pub replaced: Option<Stat>,
 }
 
 impl Applier {
@@ -57,6 +58,8 @@ impl Applier {
             literal_bytes: content.len() as u64,
             matched_bytes: 0,
             stat: fs::stat_file(&file).during("stat")?,
+            blocks: None,
+            replaced: None,
         })
     }
 
@@ -68,6 +71,8 @@ impl Applier {
             literal_bytes: content.len() as u64,
             matched_bytes: 0,
             stat: fs::stat_file(&file).during("stat")?,
+            blocks: None,
+            replaced: None,
         })
     }
 
@@ -130,7 +135,7 @@ impl Applier {
         clippy::too_many_arguments,
         reason = "the whole of one rename, used thrice"
     )]
-    fn land(
+    pub(super) fn land(
         &self,
         place: &Place,
         path: &RelPath,
@@ -153,7 +158,7 @@ impl Applier {
         }
     }
 
-    fn dress_in_place(&self, file: &File, entry: &Entry) -> Result<(), Failure> {
+    pub(super) fn dress_in_place(&self, file: &File, entry: &Entry) -> Result<(), Failure> {
         let target = Target::File(file);
         let stat = fs::stat_file(file).during("stat")?;
         let mut have = Entry {
@@ -197,7 +202,7 @@ fn is_dense(file: &File, size: u64) -> io::Result<bool> {
     Ok(size < 4096 || fs::stat_file(file)?.blocks.saturating_mul(512) >= size)
 }
 
-fn create_temp(place: &Place, name: &Name) -> Result<(Name, File), Failure> {
+pub(super) fn create_temp(place: &Place, name: &Name) -> Result<(Name, File), Failure> {
     let temp = fs::temp_name(name);
     let file = place.dir.create_new(&temp).during("create")?;
     Ok((temp, file))
@@ -208,13 +213,14 @@ fn copied(stat: Stat, size: u64) -> Landed {
         literal_bytes: size,
         matched_bytes: 0,
         stat,
+        blocks: None,
+        replaced: None,
     }
 }
 
-fn mismatch() -> io::Error {
+pub(super) fn mismatch() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
         "the content that arrived does not have the sender's hash",
     )
 }
-

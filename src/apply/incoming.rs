@@ -1,13 +1,50 @@
-//! x
+//! A large file as its parts come in: built beside the old one, out of it where that helps, and
+//! given the name only when its content hash is the sender's.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use crate::apply::file::{CHUNK, Landed, create_temp, mismatch};
+use crate::apply::{Applier, During, Failure, Place};
+use crate::delta::{self, BlockSize, Subtrees, SumBuilder};
+use crate::digest::ContentHash;
+use crate::fs::{self, Stat};
+use crate::manifest::record::Entry;
+use crate::path::{Name, RelPath};
+
+/// Unfinished files with at least so much in them are worth keeping for the next run, in bytes.
+const WORTH_KEEPING: u64 = 1 << 20;
+
 /// An old file to build a new one on.
 #[derive(Debug)]
 pub struct Existing {
     /// The file, open for reading (and for writing where it is changed in place).
     pub file: File,
-    /// Its length in bytes.
-    pub len: u64,
+    /// What it was when it was opened.
+    pub stat: Stat,
     /// Change it where it is, instead of replacing it.
     pub in_place: bool,
+    /// The values of its blocks, where they are known: those that keep their place are then not
+    /// read to be hashed again.
+    pub blocks: Option<Subtrees>,
+}
+
+impl Existing {
+    /// Its length in bytes.
+    pub fn len(&self) -> u64 {
+        self.stat.meta.size
+    }
+
+    fn of(file: File, in_place: bool) -> io::Result<Existing> {
+        Ok(Existing {
+            stat: fs::stat_file(&file)?,
+            file,
+            in_place,
+            blocks: None,
+        })
+    }
 }
 
 /// A large file whose content is coming in, in the order of its offsets. What no part covers is a
@@ -25,17 +62,46 @@ pub struct Incoming {
     at: u64,
     /// The end of the last part that was written.
     written: u64,
-    hasher: blake3::Hasher,
+    sums: SumBuilder,
     literal_bytes: u64,
     matched_bytes: u64,
 }
 
 #[derive(Debug)]
 struct Basis {
-    file: File,
-    len: u64,
+    old: Arc<Existing>,
     /// The new file starts as a copy of the basis: what stays where it was is there already.
     shared: bool,
+    /// Blocks were taken by their known values: the file must still be what had them.
+    trusted: bool,
+}
+
+impl Basis {
+    /// Takes the blocks at `at`, at most `len` bytes, by their known values; returns how many
+    /// bytes they are.
+    fn take_known(&mut self, at: u64, len: u64, sums: &mut SumBuilder) -> u64 {
+        // A file that is changed in place is its own basis, and not what it was.
+        let blocks = self.old.blocks.as_ref().filter(|_| !self.old.in_place);
+        let Some(blocks) = blocks.filter(|blocks| blocks.block() == sums.block()) else {
+            return 0;
+        };
+        let block = blocks.block().bytes();
+        let mut run = 0;
+        while run + block <= len
+            && blocks
+                .whole_block(at + run)
+                .is_some_and(|value| sums.push_known(value))
+        {
+            run += block;
+        }
+        self.trusted |= run > 0;
+        run
+    }
+
+    /// Whether what was taken on trust is still so.
+    fn is_as_known(&self) -> io::Result<bool> {
+        Ok(!self.trusted || fs::stat_file(&self.old.file)?.is_unchanged(&self.old.stat))
+    }
 }
 
 impl Applier {
@@ -48,53 +114,41 @@ impl Applier {
         } else {
             place.dir.open_file(&name)?
         };
-        let len = fs::stat_file(&file)?.meta.size;
-        Ok(Existing {
-            file,
-            len,
-            in_place,
-        })
+        Existing::of(file, in_place)
     }
 
     /// Opens an unfinished file of an earlier run to build on.
     pub fn leftover(&self, dir: &RelPath, temp: &Name) -> io::Result<Existing> {
         let place = self.place(dir)?;
         let file = place.dir.open_file(temp)?;
-        let len = fs::stat_file(&file)?.meta.size;
-        Ok(Existing {
-            file,
-            len,
-            in_place: false,
-        })
+        Existing::of(file, false)
     }
 
-    /// Starts a large file. With `existing`, parts of it can be copied.
-    pub fn begin(&self, path: &RelPath, existing: Option<Existing>) -> Result<Incoming, Failure> {
+    /// Starts a large file of `size` bytes. With `existing`, parts of it can be copied.
+    pub fn begin(
+        &self,
+        path: &RelPath,
+        size: u64,
+        existing: Option<Arc<Existing>>,
+    ) -> Result<Incoming, Failure> {
         let (place, name) = self.new_parent(path)?;
-        let (temp, file, basis) = match existing {
-            Some(old) if old.in_place => {
-                let basis = Basis {
-                    file: old.file.try_clone().during("open")?,
-                    len: old.len,
-                    shared: true,
-                };
-                (None, old.file, Some(basis))
-            }
-            Some(old) => {
+        let (temp, file) = match &existing {
+            Some(old) if old.in_place => (None, old.file.try_clone().during("open")?),
+            _ => {
                 let (temp, file) = create_temp(&place, &name)?;
-                let shared = fs::clone_file(&old.file, &file).during("clone")?;
-                let basis = Basis {
-                    file: old.file,
-                    len: old.len,
-                    shared,
-                };
-                (Some(temp), file, Some(basis))
-            }
-            None => {
-                let (temp, file) = create_temp(&place, &name)?;
-                (Some(temp), file, None)
+                (Some(temp), file)
             }
         };
+        let basis = match existing {
+            Some(old) => Some(Basis {
+                shared: old.in_place || fs::clone_file(&old.file, &file).during("clone")?,
+                old,
+                trusted: false,
+            }),
+            None => None,
+        };
+        let known = basis.as_ref().and_then(|basis| basis.old.blocks.as_ref());
+        let block = known.map_or_else(|| BlockSize::for_len(size), Subtrees::block);
         Ok(Incoming {
             place,
             path: path.clone(),
@@ -104,7 +158,7 @@ impl Applier {
             basis,
             at: 0,
             written: 0,
-            hasher: blake3::Hasher::new(),
+            sums: SumBuilder::new(block),
             literal_bytes: 0,
             matched_bytes: 0,
         })
@@ -126,40 +180,72 @@ impl Incoming {
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
         self.skip_to(offset)?;
         self.file.write_all_at(bytes, offset).during("write")?;
-        self.hasher.update(bytes);
+        self.sums.push(bytes);
         self.at += bytes.len() as u64;
         self.written = self.at;
         self.literal_bytes += bytes.len() as u64;
         Ok(())
     }
 
-    /// Takes a part from the basis.
-    pub fn copy(&mut self, to: u64, from: u64, len: u64) -> Result<(), Failure> {
+    /// Takes a part from the basis. `progress` hears of the bytes and may stop the copy.
+    pub fn copy(
+        &mut self,
+        to: u64,
+        from: u64,
+        len: u64,
+        progress: &mut dyn FnMut(u64) -> io::Result<()>,
+    ) -> Result<(), Failure> {
         self.skip_to(to)?;
-        let Some(basis) = &self.basis else {
+        let Some(basis) = &mut self.basis else {
             return Err(Failure::new("patch", bad_range("there is no basis")));
         };
-        if from.checked_add(len).is_none_or(|end| end > basis.len) {
+        if from
+            .checked_add(len)
+            .is_none_or(|end| end > basis.old.len())
+        {
             return Err(Failure::new("patch", bad_range("beyond the basis")));
         }
         let stays = basis.shared && from == to;
         if self.temp.is_none() && !stays {
             return Err(Failure::new("patch", bad_range("a move within one file")));
         }
-        let mut buffer = vec![0; CHUNK.min(len as usize)];
+        let old = Arc::clone(&basis.old);
+        let mut buffer = Vec::new();
         let mut done = 0;
         while done < len {
-            let part = &mut buffer[..CHUNK.min((len - done) as usize)];
-            basis.file.read_exact_at(part, from + done).during("read")?;
-            self.hasher.update(part);
-            if !stays {
-                self.file.write_all_at(part, to + done).during("write")?;
-                self.written = to + done + part.len() as u64;
+            let (from, to, left) = (from + done, to + done, len - done);
+            let known = match from == to {
+                true => basis.take_known(from, left, &mut self.sums),
+                false => 0,
+            };
+            if known > 0 {
+                if !stays {
+                    fs::copy_range(&old.file, from, &self.file, to, known, progress)
+                        .during("copy")?;
+                }
+                done += known;
+                continue;
             }
-            done += part.len() as u64;
+            let part = match &old.blocks {
+                // No further than to where the next block may be known.
+                Some(_) if from == to => self.sums.room(),
+                _ => CHUNK as u64,
+            };
+            let part = part.min(left);
+            buffer.resize(part as usize, 0);
+            old.file.read_exact_at(&mut buffer, from).during("read")?;
+            self.sums.push(&buffer);
+            if !stays {
+                self.file.write_all_at(&buffer, to).during("write")?;
+            }
+            progress(part).during("copy")?;
+            done += part;
         }
         self.at += len;
         self.matched_bytes += len;
+        if !stays {
+            self.written = self.at;
+        }
         Ok(())
     }
 
@@ -173,11 +259,11 @@ impl Incoming {
         }
         if let Some(basis) = &self.basis
             && basis.shared
-            && self.at < basis.len
+            && self.at < basis.old.len()
         {
             fs::punch_hole(&self.file, self.at..offset).during("punch a hole into")?;
         }
-        hash_zeros(&mut self.hasher, gap);
+        push_zeros(&mut self.sums, gap);
         self.at = offset;
         Ok(())
     }
@@ -191,10 +277,17 @@ impl Incoming {
         hash: ContentHash,
     ) -> Result<Landed, Failure> {
         let shares = self.basis.as_ref().is_some_and(|basis| basis.shared);
+        let mut blocks = None;
         let checked = self.skip_to(len).and_then(|()| {
-            if self.at != len || ContentHash::from(self.hasher.finalize()) != hash {
+            let (found, values) = self.sums.finish();
+            let trusted = match &self.basis {
+                Some(basis) => basis.is_as_known().during("stat")?,
+                None => true,
+            };
+            if self.at != len || found != hash || !trusted {
                 return Err(Failure::new("verify", mismatch()));
             }
+            blocks = values;
             // Setting a length costs a journal entry even where it is the length already.
             match self.written == len && !shares {
                 true => Ok(()),
@@ -220,6 +313,8 @@ impl Incoming {
             literal_bytes: self.literal_bytes,
             matched_bytes: self.matched_bytes,
             stat: fs::stat_file(&self.file).during("stat")?,
+            blocks: blocks.filter(|_| len > delta::Mode::SEARCH_MAX_LEN),
+            replaced: self.basis.map(|basis| basis.old.stat),
         })
     }
 
@@ -245,11 +340,11 @@ pub enum Keep {
     Nothing,
 }
 
-fn hash_zeros(hasher: &mut blake3::Hasher, mut len: u64) {
+fn push_zeros(sums: &mut SumBuilder, mut len: u64) {
     let zeros = vec![0; CHUNK.min(len as usize)];
     while len > 0 {
         let part = zeros.len().min(len as usize);
-        hasher.update(&zeros[..part]);
+        sums.push(&zeros[..part]);
         len -= part as u64;
     }
 }

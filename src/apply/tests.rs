@@ -224,7 +224,7 @@ fn small_content_without_its_hash_is_not_written() {
 fn large_content_without_its_hash_does_not_get_the_name() {
     let place = Place::new();
     std::fs::write(place.at("f"), "old").unwrap();
-    let mut incoming = place.applier.begin(&rel("f"), None).unwrap();
+    let mut incoming = place.applier.begin(&rel("f"), 0, None).unwrap();
     incoming.write(0, b"new").unwrap();
     let entry = file_entry("f", 3);
     let hash = ContentHash::of(b"other");
@@ -237,7 +237,7 @@ fn large_content_without_its_hash_does_not_get_the_name() {
 #[test]
 fn parts_out_of_order_are_refused() {
     let place = Place::new();
-    let mut incoming = place.applier.begin(&rel("f"), None).unwrap();
+    let mut incoming = place.applier.begin(&rel("f"), 0, None).unwrap();
     incoming.write(10, b"later").unwrap();
     let early = incoming.write(0, b"earlier").unwrap_err();
     assert_eq!(early.source.kind(), io::ErrorKind::InvalidData);
@@ -248,7 +248,7 @@ fn parts_out_of_order_are_refused() {
 #[test]
 fn what_no_part_covers_is_a_hole() {
     let place = Place::new();
-    let mut incoming = place.applier.begin(&rel("f"), None).unwrap();
+    let mut incoming = place.applier.begin(&rel("f"), 0, None).unwrap();
     let data = vec![7; 4096];
     incoming.write(8 * MIB, &data).unwrap();
     let mut whole = vec![0; 16 * MIB as usize];
@@ -266,10 +266,13 @@ fn a_patch_takes_what_it_can_from_the_old_file() {
     let place = Place::new();
     std::fs::write(place.at("f"), "0123456789").unwrap();
     let old = place.applier.existing(&rel("f")).unwrap();
-    let mut incoming = place.applier.begin(&rel("f"), Some(old)).unwrap();
-    incoming.copy(0, 5, 5).unwrap();
+    let mut incoming = place
+        .applier
+        .begin(&rel("f"), 0, Some(Arc::new(old)))
+        .unwrap();
+    incoming.copy(0, 5, 5, &mut |_| Ok(())).unwrap();
     incoming.write(5, b"new").unwrap();
-    incoming.copy(8, 0, 2).unwrap();
+    incoming.copy(8, 0, 2, &mut |_| Ok(())).unwrap();
     let hash = ContentHash::of(b"56789new01");
     let entry = file_entry("f", 10);
     let landed = incoming.finish(&place.applier, &entry, 10, hash).unwrap();
@@ -282,9 +285,12 @@ fn a_copy_from_beyond_the_old_file_is_refused() {
     let place = Place::new();
     std::fs::write(place.at("f"), "0123456789").unwrap();
     let old = place.applier.existing(&rel("f")).unwrap();
-    let mut incoming = place.applier.begin(&rel("f"), Some(old)).unwrap();
+    let mut incoming = place
+        .applier
+        .begin(&rel("f"), 0, Some(Arc::new(old)))
+        .unwrap();
     for (from, len) in [(5, 6), (u64::MAX, 2)] {
-        let refused = incoming.copy(0, from, len).unwrap_err();
+        let refused = incoming.copy(0, from, len, &mut |_| Ok(())).unwrap_err();
         assert_eq!(refused.source.kind(), io::ErrorKind::InvalidData);
     }
 }
@@ -293,7 +299,7 @@ fn a_copy_from_beyond_the_old_file_is_refused() {
 fn an_unfinished_file_stays_only_where_it_is_worth_going_on_with() {
     for (len, stays) in [(MIB as usize, 1), (1000, 0)] {
         let place = Place::new();
-        let mut incoming = place.applier.begin(&rel("f"), None).unwrap();
+        let mut incoming = place.applier.begin(&rel("f"), 0, None).unwrap();
         incoming.write(0, &vec![1; len]).unwrap();
         incoming.abandon(Keep::Partial);
         let names = place.names("");
@@ -312,10 +318,13 @@ fn in_place_a_file_keeps_its_inode_and_nothing_may_move_in_it() {
     std::fs::write(place.at("f"), "0123456789").unwrap();
     let inode = std::fs::metadata(place.at("f")).unwrap().ino();
     let old = place.applier.existing(&rel("f")).unwrap();
-    let mut incoming = place.applier.begin(&rel("f"), Some(old)).unwrap();
-    incoming.copy(0, 0, 3).unwrap();
+    let mut incoming = place
+        .applier
+        .begin(&rel("f"), 0, Some(Arc::new(old)))
+        .unwrap();
+    incoming.copy(0, 0, 3, &mut |_| Ok(())).unwrap();
     incoming.write(3, b"xy").unwrap();
-    assert!(incoming.copy(5, 0, 2).is_err());
+    assert!(incoming.copy(5, 0, 2, &mut |_| Ok(())).is_err());
     let (entry, hash) = (file_entry("f", 5), ContentHash::of(b"012xy"));
     incoming.finish(&place.applier, &entry, 5, hash).unwrap();
     assert_eq!(place.read("f"), "012xy");

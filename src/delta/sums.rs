@@ -191,6 +191,16 @@ impl SumBuilder {
         }
     }
 
+    /// The size of a block.
+    pub fn block(&self) -> BlockSize {
+        self.block
+    }
+
+    /// How many bytes the block under way has left; the next block's where none is.
+    pub fn room(&self) -> u64 {
+        self.block.bytes() - self.filled
+    }
+
     /// Takes the next bytes of the file.
     pub fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {

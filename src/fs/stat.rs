@@ -34,6 +34,14 @@ impl Stat {
         (self.dev, self.ino) == (other.dev, other.ino)
     }
 
+    /// Whether the same inode's content is, as far as its times and size tell, what it was.
+    pub fn is_unchanged(&self, before: &Stat) -> bool {
+        self.is_same_inode(before)
+            && self.meta.size == before.meta.size
+            && self.meta.mtime == before.meta.mtime
+            && self.ctime == before.ctime
+    }
+
     fn from_statx(raw: &Statx) -> io::Result<Stat> {
         let kind = kind_of(FileType::from_raw_mode(u32::from(raw.stx_mode)))
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unknown kind of entry"))?;

@@ -5,7 +5,7 @@ mod blocks;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{
     Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition,
@@ -37,6 +37,12 @@ const RULE_SETS: usize = 3;
 #[derive(Debug)]
 pub struct State {
     database: Database,
+    tables: RwLock<Tables>,
+}
+
+/// What is read during a run: all of it as it was when the run began.
+#[derive(Debug, Default)]
+struct Tables {
     dirs: Option<ReadOnlyTable<&'static [u8], &'static [u8]>>,
     files: Option<ReadOnlyTable<&'static [u8], &'static [u8]>>,
     blocks: Option<blocks::Table>,
@@ -248,28 +254,37 @@ impl State {
                 open_database(&path).map_err(|err| err.to_string())?
             }
         };
-        let mut state = State {
-            database,
-            dirs: None,
-            files: None,
-            blocks: None,
-        };
-        state.refresh();
-        Ok(state)
+        Ok(State::of(database))
     }
 
-    fn refresh(&mut self) {
+    fn of(database: Database) -> State {
+        let state = State {
+            database,
+            tables: RwLock::default(),
+        };
+        state.refresh();
+        state
+    }
+
+    fn refresh(&self) {
         if let Ok(read) = self.database.begin_read() {
-            self.dirs = read.open_table(DIRS).ok();
-            self.files = read.open_table(FILES).ok();
-            self.blocks = blocks::open(&read);
+            *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Tables {
+                dirs: read.open_table(DIRS).ok(),
+                files: read.open_table(FILES).ok(),
+                blocks: blocks::open(&read),
+            };
         }
+    }
+
+    fn tables(&self) -> RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a directory digested to under these rules. Whether its entries are as they were is
     /// for the caller to see.
     pub fn dir(&self, rules: u64, dir: &Stat) -> Option<DirFact> {
-        let row = self.dirs.as_ref()?.get(&dir_key(rules, dir)[..]).ok()??;
+        let tables = self.tables();
+        let row = tables.dirs.as_ref()?.get(&dir_key(rules, dir)[..]).ok()??;
         let (stats, shallow) = row.value().split_first_chunk::<32>()?;
         Some(DirFact {
             stats: Digest(*stats),
@@ -279,7 +294,8 @@ impl State {
 
     /// What the files of a directory hashed to, sorted by inode.
     pub fn facts(&self, dir: &Stat) -> Vec<FileFact> {
-        let row = self
+        let tables = self.tables();
+        let row = tables
             .files
             .as_ref()
             .and_then(|table| table.get(&file_key(dir)[..]).ok().flatten());
@@ -294,7 +310,7 @@ impl State {
 
     /// The values of a large file's blocks, where it is as it was.
     pub fn blocks(&self, file: &Stat) -> Option<Subtrees> {
-        blocks::read(self.blocks.as_ref()?, file)
+        blocks::read(self.tables().blocks.as_ref()?, file)
     }
 
     /// A small value kept under a name.
@@ -307,7 +323,7 @@ impl State {
 
     /// Stores new rows and notes in one durable transaction. A failure costs the next run time,
     /// so it is a sentence, not an error.
-    pub fn store(&mut self, update: StateUpdate, notes: &[(&str, Vec<u8>)]) -> Result<(), String> {
+    pub fn store(&self, update: StateUpdate, notes: &[(&str, Vec<u8>)]) -> Result<(), String> {
         if update.is_empty()
             && notes
                 .iter()
@@ -322,13 +338,12 @@ impl State {
     }
 
     fn try_store(
-        &mut self,
+        &self,
         mut update: StateUpdate,
         notes: &[(&str, Vec<u8>)],
     ) -> Result<(), redb::Error> {
-        self.dirs = None;
-        self.files = None;
-        self.blocks = None;
+        // Rows that are still being read would keep the pages of all that are replaced.
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Tables::default();
         // Sorted inserts fill pages one after the other: twice as fast, half the size.
         update.dirs.sort_unstable_by_key(|(key, _)| *key);
         update.files.sort_unstable_by_key(|(key, _)| *key);

@@ -32,7 +32,7 @@ use crate::apply::Applier;
 use crate::error::{Error, Result};
 use crate::events::{Cancel, Event, Observer, Side, Summary};
 use crate::manifest::record::RecordRules;
-use crate::manifest::state::FactBook;
+use crate::manifest::state::{BlockBook, FactBook, State};
 use crate::options::SyncOptions;
 use crate::path::{Name, RelPath};
 use crate::protocol::conn::{CREDIT, Outbox, run_writer};
@@ -100,7 +100,9 @@ pub(super) struct Session<'a> {
     counts: Counts,
     throttle: Throttle,
     leaders: Mutex<Leaders>,
+    state: Option<&'a State>,
     facts: FactBook,
+    blocks: BlockBook,
     owed: Mutex<u64>,
     /// Bytes that have come in.
     received: Arc<AtomicU64>,
@@ -152,7 +154,7 @@ impl DestinationRole<'_> {
             Some(dir) => Some(RootLock::exclusive(dir, self.root)?),
             None => None,
         };
-        let mut state = match &root.dir {
+        let state = match &root.dir {
             Some(_) => crate::session::open_state(&root.canonical, Side::Destination, &|event| {
                 self.tell(outbox, event);
             }),
@@ -186,12 +188,14 @@ impl DestinationRole<'_> {
             counts: Counts::default(),
             throttle: Throttle::new(self.options.transfer.bandwidth_bytes_per_s),
             leaders: Mutex::default(),
+            state: state.as_ref(),
             facts: FactBook::default(),
+            blocks: BlockBook::default(),
             owed: Mutex::default(),
             received: Arc::clone(&shared.received),
             leftovers: OnceLock::new(),
         };
-        session.run(&root, &filter, empty, state.as_mut())
+        session.run(&root, &filter, empty)
     }
 
     fn is_dry(&self) -> bool {

@@ -11,14 +11,7 @@ const INSIDE: &str = "CUTOVER_TEST_STATE_INSIDE";
 
 /// A database in a directory of the caller's.
 pub(in crate::manifest) fn state_in(dir: &Path) -> State {
-    let mut state = State {
-        database: open_database(&dir.join("state.redb")).unwrap(),
-        dirs: None,
-        files: None,
-        blocks: None,
-    };
-    state.refresh();
-    state
+    State::of(open_database(&dir.join("state.redb")).unwrap())
 }
 
 /// Runs a test once more in a process whose state directory is new; `true` in that process.
@@ -83,7 +76,7 @@ fn a_fact_is_believed_only_of_a_file_that_is_as_it_was() {
 #[test]
 fn facts_come_back_whole_and_in_the_order_of_inodes() {
     let dir = tempfile::tempdir().unwrap();
-    let mut state = state_in(dir.path());
+    let state = state_in(dir.path());
     let stat = stat_of(dir.path());
     let mut update = StateUpdate::default();
     update.files(&stat, vec![fact(9), fact(2), fact(5), fact(2)]);
@@ -94,7 +87,7 @@ fn facts_come_back_whole_and_in_the_order_of_inodes() {
 #[test]
 fn what_is_known_of_a_directory_survives_its_renaming() {
     let dir = tempfile::tempdir().unwrap();
-    let mut state = state_in(dir.path());
+    let state = state_in(dir.path());
     std::fs::create_dir(dir.path().join("old")).unwrap();
     let mut update = StateUpdate::default();
     update.dir(1, &stat_of(&dir.path().join("old")), dir_fact("a"));
@@ -108,7 +101,7 @@ fn what_is_known_of_a_directory_survives_its_renaming() {
 #[test]
 fn the_rules_that_were_not_used_for_longest_are_forgotten() {
     let dir = tempfile::tempdir().unwrap();
-    let mut state = state_in(dir.path());
+    let state = state_in(dir.path());
     let stat = stat_of(dir.path());
     for rules in [1, 2, 3, 1, 4] {
         let mut update = StateUpdate::default();
@@ -122,7 +115,7 @@ fn the_rules_that_were_not_used_for_longest_are_forgotten() {
 #[test]
 fn what_was_stored_is_there_after_the_database_was_closed() {
     let dir = tempfile::tempdir().unwrap();
-    let mut state = state_in(dir.path());
+    let state = state_in(dir.path());
     let notes = [("device", vec![1, 2, 3])];
     state.store(StateUpdate::default(), &notes).unwrap();
     drop(state);
@@ -134,7 +127,7 @@ fn what_was_stored_is_there_after_the_database_was_closed() {
 fn hashes_of_a_run_join_those_of_earlier_ones() {
     let dir = tempfile::tempdir().unwrap();
     let state_dir = tempfile::tempdir().unwrap();
-    let mut state = state_in(state_dir.path());
+    let state = state_in(state_dir.path());
     let stat = stat_of(dir.path());
     let mut update = StateUpdate::default();
     update.files(&stat, vec![fact(2), fact(5)]);
@@ -160,12 +153,12 @@ fn a_damaged_database_is_replaced() {
         return;
     }
     let root = tempfile::tempdir().unwrap();
-    let mut state = State::open(root.path()).unwrap();
+    let state = State::open(root.path()).unwrap();
     let notes = [("device", vec![1])];
     state.store(StateUpdate::default(), &notes).unwrap();
     drop(state);
     std::fs::write(state_path(root.path()).unwrap(), "no database at all").unwrap();
-    let mut state = State::open(root.path()).unwrap();
+    let state = State::open(root.path()).unwrap();
     assert_eq!(state.note("device"), None);
     state.store(StateUpdate::default(), &notes).unwrap();
     assert_eq!(state.note("device"), Some(vec![1]));

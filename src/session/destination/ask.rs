@@ -8,6 +8,7 @@ use crate::apply::Existing;
 use crate::delta::{self, BlockSize, Signature, SignatureSpec, hash_file, sum_file};
 use crate::error::Result;
 use crate::fs;
+use crate::manifest::state::State;
 use crate::options::{DeltaMode, Transfer};
 use crate::path::{Name, RelPath};
 use crate::protocol::frame::MAX_BODY;
@@ -22,52 +23,70 @@ const SUM_BYTES: u64 = 16;
 /// fit are made larger.
 const MOST_SUM_BYTES: u64 = (MAX_BODY / 2) as u64;
 
-/// Describes an old version in the way that suits its length.
-fn describe(existing: &Existing, transfer: &Transfer) -> io::Result<Basis> {
-    let len = existing.len;
+/// Describes an old version in the way that suits its length, and keeps what that taught of its
+/// blocks.
+fn describe(
+    existing: &mut Existing,
+    transfer: &Transfer,
+    state: Option<&State>,
+) -> io::Result<Basis> {
+    let len = existing.len();
     let forced = transfer
         .block_bytes
         .and_then(|bytes| BlockSize::new(bytes).ok());
     let sums = match (delta::Mode::for_lens(len, len), forced) {
         (delta::Mode::Whole, _) => BasisSums::Same(hash_file(&existing.file, len)?),
         // In place nothing may move: only sums of blocks at their places are of use.
-        (_, Some(block)) => staged(existing, block)?,
-        (_, None) if existing.in_place => staged(existing, BlockSize::for_len(len))?,
+        (_, Some(block)) => staged(existing, block, state)?,
+        (_, None) if existing.in_place => staged(existing, BlockSize::for_len(len), state)?,
         (delta::Mode::Search(window), None) => {
             let spec = SignatureSpec::whole_in(len, window).map_err(io::Error::other)?;
             BasisSums::Search(Signature::of_basis(&existing.file, spec, delta_threads())?)
         }
-        (delta::Mode::Staged(block), None) => staged(existing, block)?,
+        (delta::Mode::Staged(block), None) => staged(existing, block, state)?,
     };
     Ok(Basis { len, sums })
 }
 
-fn staged(existing: &Existing, block: BlockSize) -> io::Result<BasisSums> {
-    let block = match block.count(existing.len) * SUM_BYTES > MOST_SUM_BYTES {
-        true => BlockSize::for_len(existing.len),
+fn staged(
+    existing: &mut Existing,
+    block: BlockSize,
+    state: Option<&State>,
+) -> io::Result<BasisSums> {
+    let len = existing.len();
+    let block = match block.count(len) * SUM_BYTES > MOST_SUM_BYTES {
+        true => BlockSize::for_len(len),
         false => block,
     };
-    let (hash, sums) = sum_file(&existing.file, existing.len, block, delta_threads())?;
-    Ok(match sums {
-        Some(sums) => BasisSums::Staged {
-            block,
-            sums: sums.as_bytes().to_vec(),
+    let known = state.and_then(|state| state.blocks(&existing.stat));
+    let blocks = match known.filter(|known| known.block() == block) {
+        Some(known) => known,
+        None => match sum_file(&existing.file, len, block, delta_threads())? {
+            (_, Some(found)) => found,
+            // Too long for blocks of this size: all or nothing.
+            (hash, None) => return Ok(BasisSums::Same(hash)),
         },
-        // Too long for blocks of this size: all or nothing.
-        None => BasisSums::Same(hash),
-    })
+    };
+    let sums = BasisSums::Staged {
+        block,
+        sums: blocks.sums().as_bytes().to_vec(),
+    };
+    existing.blocks = Some(blocks);
+    Ok(sums)
 }
 
 impl Session<'_> {
     /// Asks for a file's content, with what there is of its old version.
     pub(super) fn ask(&self, path: RelPath) -> Result<()> {
-        let basis = match self.uses_delta() && self.pending.may_use_basis(&path) {
+        let mut basis = match self.uses_delta() && self.pending.may_use_basis(&path) {
             true => self.open_basis(&path),
             false => None,
         };
-        let told = basis.as_ref().and_then(|basis| {
+        // What the state knows is not believed where nothing is.
+        let state = self.state.filter(|_| !self.options().rehash);
+        let told = basis.as_mut().and_then(|basis| {
             // An old version that cannot be read is none.
-            describe(basis, &self.options().transfer).ok()
+            describe(basis, &self.options().transfer, state).ok()
         });
         if let (Some(basis), Some(_)) = (basis, &told) {
             self.pending.keep_basis(&path, basis);
@@ -82,9 +101,11 @@ impl Session<'_> {
         let leftover = self
             .leftovers_of(path)
             .filter_map(|(dir, temp)| applier.leftover(dir, temp).ok())
-            .max_by_key(|leftover| leftover.len);
+            .max_by_key(|leftover| leftover.len());
         match (existing, leftover) {
-            (Some(existing), Some(left)) if !existing.in_place && left.len > existing.len / 2 => {
+            (Some(existing), Some(left))
+                if !existing.in_place && left.len() > existing.len() / 2 =>
+            {
                 Some(left)
             }
             (None, left) => left,
@@ -109,7 +130,7 @@ impl Session<'_> {
     pub(super) fn answer_sums(&self, file: &LaneFile, id: u64, spec: SignatureSpec) -> Result<()> {
         let signature = match file {
             LaneFile::Open { path, .. } => self.pending.basis(path).and_then(|basis| {
-                (basis.len == spec.basis_len() && spec.wire_bytes() <= MAX_BODY as u64 / 2)
+                (basis.len() == spec.basis_len() && spec.wire_bytes() <= MAX_BODY as u64 / 2)
                     .then(|| Signature::of_basis(&basis.file, spec, delta_threads()).ok())?
             }),
             LaneFile::NotBegun | LaneFile::Failed { .. } => None,

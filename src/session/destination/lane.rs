@@ -2,7 +2,7 @@
 //! that they stay in order.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::apply::{Failure, Incoming, Keep};
 use crate::delta::SignatureSpec;
@@ -112,9 +112,10 @@ impl Session<'_> {
                 self.give_credit(frame.credit_bytes)
             }
             Part::Copies { ops, cost } => {
+                let mut progress = |_| self.role.cancel.check().map_err(std::io::Error::other);
                 self.on_file(&mut file, |incoming| {
                     ops.iter()
-                        .try_for_each(|op| incoming.copy(op.to, op.from, op.len))
+                        .try_for_each(|op| incoming.copy(op.to, op.from, op.len, &mut progress))
                 })?;
                 self.give_credit(cost)
             }
@@ -140,10 +141,10 @@ impl Session<'_> {
         let existing = match (basis, self.options().write.inplace) {
             (Some(basis), _) => Some(basis),
             // In place, an old file is written over even where it is no basis.
-            (None, true) => applier.existing(&path).ok(),
+            (None, true) => applier.existing(&path).ok().map(Arc::new),
             (None, false) => None,
         };
-        match applier.begin(&path, existing) {
+        match applier.begin(&path, entry.meta.size, existing) {
             Ok(incoming) => Ok(LaneFile::Open {
                 path,
                 entry,

@@ -229,5 +229,9 @@ impl Session<'_> {
         if let Some(dir) = path.parent() {
             self.facts.note(&dir, FileFact::new(&landed.stat, hash));
         }
+        if let Some(blocks) = &landed.blocks {
+            let replaced = landed.replaced.as_ref();
+            self.blocks.note(&landed.stat, hash, blocks, replaced);
+        }
     }
 }
