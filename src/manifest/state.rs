@@ -5,6 +5,7 @@ mod blocks;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{
@@ -38,6 +39,8 @@ const RULE_SETS: usize = 3;
 pub struct State {
     database: Database,
     tables: RwLock<Tables>,
+    /// Rows were added that no durable transaction has confirmed.
+    spilled: AtomicBool,
 }
 
 /// What is read during a run: all of it as it was when the run began.
@@ -192,11 +195,13 @@ pub struct StateUpdate {
     dirs: Vec<([u8; 24], DirFact)>,
     files: Vec<([u8; 16], Vec<FileFact>)>,
     blocks: blocks::BlocksUpdate,
+    held_bytes: usize,
 }
 
 impl StateUpdate {
     /// Keeps what a directory digested to.
     pub fn dir(&mut self, rules: u64, dir: &Stat, fact: DirFact) {
+        self.held_bytes += size_of::<([u8; 24], DirFact)>();
         self.dirs.push((dir_key(rules, dir), fact));
     }
 
@@ -204,7 +209,13 @@ impl StateUpdate {
     pub fn files(&mut self, dir: &Stat, mut facts: Vec<FileFact>) {
         facts.sort_unstable_by_key(|fact| fact.ino);
         facts.dedup_by_key(|fact| fact.ino);
+        self.held_bytes += 48 + facts.len() * size_of::<FileFact>();
         self.files.push((file_key(dir), facts));
+    }
+
+    /// About how much memory the rows take, those of large files' blocks apart.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     /// Takes another update's rows.
@@ -212,11 +223,18 @@ impl StateUpdate {
         self.dirs.append(&mut other.dirs);
         self.files.append(&mut other.files);
         self.blocks.absorb(other.blocks);
+        self.held_bytes += other.held_bytes;
     }
 
     /// Keeps the values of large files' blocks.
     pub fn blocks(&mut self, book: &BlockBook) {
         self.blocks.take(book);
+    }
+
+    /// Sorted inserts fill pages one after the other: twice as fast, half the size.
+    fn sort(&mut self) {
+        self.dirs.sort_unstable_by_key(|(key, _)| *key);
+        self.files.sort_unstable_by_key(|(key, _)| *key);
     }
 
     /// Whether there is nothing to store.
@@ -261,6 +279,7 @@ impl State {
         let state = State {
             database,
             tables: RwLock::default(),
+            spilled: AtomicBool::new(false),
         };
         state.refresh();
         state
@@ -325,6 +344,7 @@ impl State {
     /// so it is a sentence, not an error.
     pub fn store(&self, update: StateUpdate, notes: &[(&str, Vec<u8>)]) -> Result<(), String> {
         if update.is_empty()
+            && !self.spilled.load(Ordering::Relaxed)
             && notes
                 .iter()
                 .all(|(name, value)| self.note(name).as_ref() == Some(value))
@@ -337,6 +357,23 @@ impl State {
         Ok(())
     }
 
+    /// Adds rows while a scan goes on, so that they need not be held until its end. Only what the
+    /// scan found may go this way: it is true whatever becomes of the run. Nobody reads them, and
+    /// a power cut may lose them, before [`State::store`]. What fails is not remembered.
+    pub fn spill(&self, mut update: StateUpdate) {
+        self.spilled.store(true, Ordering::Relaxed);
+        let mut write = || -> Result<(), redb::Error> {
+            let mut write = self.database.begin_write()?;
+            write.set_durability(Durability::None)?;
+            update.sort();
+            write_rows(&write, &update)?;
+            write.commit()?;
+            Ok(())
+        };
+        // The next run reads again what is not there.
+        let _ = write();
+    }
+
     fn try_store(
         &self,
         mut update: StateUpdate,
@@ -344,9 +381,7 @@ impl State {
     ) -> Result<(), redb::Error> {
         // Rows that are still being read would keep the pages of all that are replaced.
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Tables::default();
-        // Sorted inserts fill pages one after the other: twice as fast, half the size.
-        update.dirs.sort_unstable_by_key(|(key, _)| *key);
-        update.files.sort_unstable_by_key(|(key, _)| *key);
+        update.sort();
         let mut write = self.database.begin_write()?;
         // Losing the last run's rows costs time only, but a torn file would cost a rebuild.
         write.set_durability(Durability::Immediate)?;
