@@ -42,6 +42,10 @@ impl Session<'_> {
         let delete = self.may_delete(&plan, theirs);
         self.clear_the_way(&mut plan, delete, lister)?;
         self.tell(Event::Phase(Phase::Transferring));
+        let (dirs, others) = std::mem::take(&mut plan.attributes)
+            .into_iter()
+            .partition(|item| item.new.meta.kind == EntryKind::Dir);
+        self.update_dirs(dirs)?;
         plan.dirs.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         for (path, entry) in std::mem::take(&mut plan.dirs) {
             self.make_dir(&path, &entry, all_new())?;
@@ -55,7 +59,7 @@ impl Session<'_> {
         for special in std::mem::take(&mut plan.specials) {
             self.make_special(&special)?;
         }
-        self.start_attributes(std::mem::take(&mut plan.attributes))?;
+        self.start_attributes(others)?;
         self.start_trees(std::mem::take(&mut plan.trees))?;
         self.start_files(std::mem::take(&mut plan.files))?;
         self.pending.wait(self)?;
@@ -213,18 +217,16 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Directories come before what is in them: so they are told, and nothing is set before the
+    /// end of the run anyway.
+    fn update_dirs(&self, mut dirs: Vec<Differing>) -> Result<()> {
+        dirs.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        dirs.iter().try_for_each(|dir| self.set_attributes(dir))
+    }
+
     fn start_attributes(&self, items: Vec<Differing>) -> Result<()> {
         if self.dry_run() {
-            for item in items {
-                add(&self.counts.attributes_set, 1);
-                self.item(
-                    &item.path,
-                    item.new.meta.kind,
-                    Action::Attributes,
-                    item.changes,
-                );
-            }
-            return Ok(());
+            return items.iter().try_for_each(|item| self.set_attributes(item));
         }
         for chunk in chunks(items, FILES_A_TASK) {
             self.pending.add(chunk.len());
