@@ -45,6 +45,7 @@ use counts::Counts;
 use pending::Pending;
 pub(in crate::session) use plan::FilePlan;
 use streamed::Leaders;
+use tell::ToldDirs;
 
 /// How often a file that changes while it is read is tried before it is reported as churn.
 pub(super) const ATTEMPTS: u8 = 3;
@@ -100,6 +101,7 @@ pub(super) struct Session<'a> {
     counts: Counts,
     throttle: Throttle,
     leaders: Mutex<Leaders>,
+    told: Mutex<ToldDirs>,
     facts: FactBook,
     owed: Mutex<u64>,
     /// Bytes that have come in.
@@ -186,6 +188,7 @@ impl DestinationRole<'_> {
             counts: Counts::default(),
             throttle: Throttle::new(self.options.transfer.bandwidth_bytes_per_s),
             leaders: Mutex::default(),
+            told: Mutex::new(ToldDirs::at_start(empty)),
             facts: FactBook::default(),
             owed: Mutex::default(),
             received: Arc::clone(&shared.received),
