@@ -107,6 +107,12 @@ fn a_second_run_on_the_same_destination_is_locked_out() {
     let lab = Lab::new();
     let running = a_slow_run(&lab);
     lab.sync(&[]).code(7);
+    lab.sync(&["-n"]).code(7);
+    lab.between("diff", &[]).code(7);
+    lab.between("verify", &[]).code(7);
+    lab.cutover(["manifest".as_ref(), lab.dst.as_os_str()])
+        .current_dir(&lab.path("."))
+        .code(7);
     running.kill();
     // A dead run's lock is no lock.
     lab.sync(&[]).ok();
@@ -124,6 +130,19 @@ fn an_interrupted_run_says_so_and_stops_soon() {
         lab.sync(&[]).ok();
         lab.assert_synced();
     }
+}
+
+#[test]
+fn an_interrupt_is_no_fault_of_the_file_at_hand() {
+    // Seconds of hashing.
+    let lab = Lab::with_source("f big hole(16384M)");
+    lab.destination("d .");
+    let running = lab.between("verify", &[]).spawn();
+    std::thread::sleep(Duration::from_millis(300));
+    running.signal(Signal::INT);
+    let outcome = running.limit(Duration::from_secs(10)).wait();
+    assert_eq!(outcome.status.code(), Some(130), "{outcome}");
+    assert!(!outcome.stderr.contains("cannot"), "{outcome}");
 }
 
 #[test]
