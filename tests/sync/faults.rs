@@ -43,6 +43,25 @@ fn an_unreadable_directory_fails_alone() {
 }
 
 #[test]
+fn a_new_unreadable_directory_is_reported_once() {
+    needs!(Root);
+    for route in [Route::Local, Route::Push] {
+        let lab = Lab::with_source("f a 'x'\n f new/locked/b 'y'\n m new/locked 0700");
+        // With something to compare, the source scans before it sends what is new.
+        for before in ["d . 65534:65534", "f a 'y' @5\n m . 65534:65534"] {
+            lab.destination(before);
+            let run = lab.sync_via(route, &["--json"]).by_user(&lab, NOBODY);
+            let outcome = run.code(3);
+            assert_eq!(outcome.count("problems"), 1, "{route:?}: {outcome}");
+            let told = outcome.stdout.matches(r#""event":"problem""#).count();
+            assert_eq!(told, 1, "{route:?}: {outcome}");
+            assert!(lab.dst.join("new/locked").is_dir());
+            fs::remove_dir_all(&lab.dst).unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_directory_that_cannot_be_written_fails_alone() {
     needs!(Root);
     let lab = Lab::with_source("f a 'x'\n f foreign/b 'y'\n f z 'z'");
