@@ -8,8 +8,10 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use crate::apply::{Applier, During, Failure, Place};
+use crate::delta::hash_zeros;
 use crate::digest::ContentHash;
 use crate::entry::EntryKind;
+use crate::events::Cancel;
 use crate::fs::{self, Sparse, Stat, Target};
 use crate::manifest::record::Entry;
 use crate::options::Fsync;
@@ -54,6 +56,9 @@ pub struct Incoming {
     temp: Option<Name>,
     file: File,
     basis: Option<Basis>,
+    cancel: Cancel,
+    /// How long the file becomes, as it was announced.
+    len: u64,
     /// Everything before this offset is settled.
     at: u64,
     /// The end of the last part that was written.
@@ -239,8 +244,13 @@ impl Applier {
         })
     }
 
-    /// Starts a large file. With `existing`, parts of it can be copied.
-    pub fn begin(&self, path: &RelPath, existing: Option<Existing>) -> Result<Incoming, Failure> {
+    /// Starts a large file of `len` bytes. With `existing`, parts of it can be copied.
+    pub fn begin(
+        &self,
+        path: &RelPath,
+        len: u64,
+        existing: Option<Existing>,
+    ) -> Result<Incoming, Failure> {
         let (place, name) = self.new_parent(path)?;
         let (temp, file, basis) = match existing {
             Some(old) if old.in_place => {
@@ -273,6 +283,8 @@ impl Applier {
             temp,
             file,
             basis,
+            cancel: self.options.cancel.clone(),
+            len,
             at: 0,
             written: 0,
             hasher: blake3::Hasher::new(),
@@ -295,7 +307,7 @@ impl Incoming {
 
     /// Writes a part that came as it is.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
-        self.skip_to(offset)?;
+        self.expect(offset, bytes.len() as u64)?;
         self.file.write_all_at(bytes, offset).during("write")?;
         self.hasher.update(bytes);
         self.at += bytes.len() as u64;
@@ -306,7 +318,7 @@ impl Incoming {
 
     /// Takes a part from the basis.
     pub fn copy(&mut self, to: u64, from: u64, len: u64) -> Result<(), Failure> {
-        self.skip_to(to)?;
+        self.expect(to, len)?;
         let Some(basis) = &self.basis else {
             return Err(Failure::new("patch", bad_range("there is no basis")));
         };
@@ -320,6 +332,10 @@ impl Incoming {
         let mut buffer = vec![0; CHUNK.min(len as usize)];
         let mut done = 0;
         while done < len {
+            self.cancel
+                .check()
+                .map_err(io::Error::other)
+                .during("read")?;
             let part = &mut buffer[..CHUNK.min((len - done) as usize)];
             basis.file.read_exact_at(part, from + done).during("read")?;
             self.hasher.update(part);
@@ -332,6 +348,14 @@ impl Incoming {
         self.at += len;
         self.matched_bytes += len;
         Ok(())
+    }
+
+    /// Takes up the next part, after a hole where there is one before it.
+    fn expect(&mut self, offset: u64, len: u64) -> Result<(), Failure> {
+        if offset.checked_add(len).is_none_or(|end| end > self.len) {
+            return Err(Failure::new("patch", bad_range("beyond the announced end")));
+        }
+        self.skip_to(offset)
     }
 
     /// Makes what lies between the settled part and `offset` a hole.
@@ -348,7 +372,9 @@ impl Incoming {
         {
             fs::punch_hole(&self.file, self.at..offset).during("punch a hole into")?;
         }
-        hash_zeros(&mut self.hasher, gap);
+        hash_zeros(&mut self.hasher, gap, &self.cancel)
+            .map_err(io::Error::other)
+            .during("hash")?;
         self.at = offset;
         Ok(())
     }
@@ -358,20 +384,18 @@ impl Incoming {
         mut self,
         applier: &Applier,
         entry: &Entry,
-        len: u64,
         hash: ContentHash,
     ) -> Result<Landed, Failure> {
-        let shares = self.basis.as_ref().is_some_and(|basis| basis.shared);
-        let checked = self.skip_to(len).and_then(|()| {
-            if self.at != len || ContentHash::from(self.hasher.finalize()) != hash {
-                return Err(Failure::new("verify", mismatch()));
-            }
-            // Setting a length costs a journal entry even where it is the length already.
-            match self.written == len && !shares {
-                true => Ok(()),
-                false => fs::set_len(&self.file, len).during("set the length of"),
-            }
-        });
+        if let Err(failure) = self.skip_to(self.len) {
+            // An interrupt finds nothing wrong with what has come.
+            let keep = match self.cancel.is_cancelled() {
+                true => Keep::Partial,
+                false => Keep::Nothing,
+            };
+            self.abandon(keep);
+            return Err(failure);
+        }
+        let checked = self.check(hash);
         match &self.temp {
             Some(temp) => applier.land(
                 &self.place,
@@ -392,6 +416,19 @@ impl Incoming {
             matched_bytes: self.matched_bytes,
             stat: fs::stat_file(&self.file).during("stat")?,
         })
+    }
+
+    /// Compares the content with the sender's hash, and gives the file its length.
+    fn check(&self, hash: ContentHash) -> Result<(), Failure> {
+        if ContentHash::from(self.hasher.finalize()) != hash {
+            return Err(Failure::new("verify", mismatch()));
+        }
+        // Setting a length costs a journal entry even where it is the length already.
+        let shares = self.basis.as_ref().is_some_and(|basis| basis.shared);
+        match self.written == self.len && !shares {
+            true => Ok(()),
+            false => fs::set_len(&self.file, self.len).during("set the length of"),
+        }
     }
 
     /// Gives the file up. What has come stays under the temporary name, to be built on by the
@@ -452,15 +489,6 @@ fn copied(stat: Stat, size: u64) -> Landed {
         literal_bytes: size,
         matched_bytes: 0,
         stat,
-    }
-}
-
-fn hash_zeros(hasher: &mut blake3::Hasher, mut len: u64) {
-    let zeros = vec![0; CHUNK.min(len as usize)];
-    while len > 0 {
-        let part = zeros.len().min(len as usize);
-        hasher.update(&zeros[..part]);
-        len -= part as u64;
     }
 }
 

@@ -45,10 +45,10 @@ use std::ops::Range;
 pub use draft::Draft;
 use draft::Match;
 pub use patch::{Op, Patch, Step};
-pub use read::ReadAt;
+pub use read::{ReadAt, UntilCancelled};
 pub use signature::{Signature, SignatureSpec};
 pub use size::{BlockSize, MAX_BLOCKS, PowerOfTwo, WindowSize};
-pub use sums::{BlockSums, Sum, SumBuilder, hash_file, sum_file};
+pub use sums::{BlockSums, Sum, SumBuilder, hash_file, hash_zeros, sum_file};
 
 use crate::error::Error;
 

@@ -138,6 +138,7 @@ impl DestinationRole<'_> {
             // The thread that failed knows best why: what the leading one sees is its echo.
             let outcome = match (outcome, cause) {
                 (Err(Error::Connection(_)), Some(cause)) => Err(cause),
+                (Err(Error::Interrupted), Some(cause)) if self.forwards => Err(cause),
                 (outcome, _) => outcome,
             };
             if let Err(err) = &outcome {
@@ -380,6 +381,7 @@ impl DestinationRole<'_> {
             write: self.options.write,
             fake_super: self.options.fake_super,
             aside: Aside::open(&dir, &self.options.keep)?,
+            cancel: self.cancel.clone(),
         };
         Ok(Some(Applier::new(dir, options)))
     }

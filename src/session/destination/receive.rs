@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::apply::{Existing, Failure, Incoming as IncomingFile, Keep, Landed};
-use crate::delta::{Signature, SignatureSpec};
+use crate::delta::{Signature, SignatureSpec, UntilCancelled};
 use crate::digest::ContentHash;
 use crate::entry::EntryKind;
 use crate::error::{Error, Result};
@@ -182,7 +182,7 @@ impl Session<'_> {
         };
         let told = basis.as_ref().and_then(|basis| {
             // An old version that cannot be read is none.
-            super::basis::describe(basis, &self.options().transfer).ok()
+            super::basis::describe(basis, &self.options().transfer, self.role.cancel).ok()
         });
         if let (Some(basis), Some(_)) = (basis, &told) {
             self.pending.keep_basis(&path, basis);
@@ -318,7 +318,7 @@ impl Session<'_> {
             (None, true) => applier.existing(&path).ok(),
             (None, false) => None,
         };
-        match applier.begin(&path, existing) {
+        match applier.begin(&path, entry.meta.size, existing) {
             Ok(incoming) => Ok(LaneFile::Open {
                 path,
                 entry,
@@ -348,6 +348,8 @@ impl Session<'_> {
             self.tell_progress(path);
             return Ok(());
         };
+        // What an interrupt finds half done is not given up: the next run goes on with it.
+        self.role.cancel.check()?;
         self.counts.ebb(incoming.settled_bytes());
         let path = path.clone();
         let failed = LaneFile::Failed { path: path.clone() };
@@ -364,8 +366,16 @@ impl Session<'_> {
     fn answer_sums(&self, file: &LaneFile, id: u64, spec: SignatureSpec) -> Result<()> {
         let signature = match file {
             LaneFile::Open { path, .. } => self.pending.basis(path).and_then(|basis| {
-                (basis.len == spec.basis_len() && spec.wire_bytes() <= MAX_BODY as u64 / 2)
-                    .then(|| Signature::of_basis(&basis.file, spec, super::delta_threads()).ok())?
+                (basis.len == spec.basis_len() && spec.wire_bytes() <= MAX_BODY as u64 / 2).then(
+                    || {
+                        Signature::of_basis(
+                            &UntilCancelled(&basis.file, self.role.cancel),
+                            spec,
+                            super::delta_threads(),
+                        )
+                        .ok()
+                    },
+                )?
             }),
             LaneFile::NotBegun | LaneFile::Failed { .. } => None,
         };
@@ -381,11 +391,11 @@ impl Session<'_> {
                     incoming,
                     delta,
                 },
-                Outcome::Complete { len, hash },
+                Outcome::Complete(hash),
             ) => {
                 let arrival = self.pending.arrives(&path);
                 self.counts.ebb(incoming.settled_bytes());
-                let written = incoming.finish(self.applier()?, &entry, len, hash);
+                let written = incoming.finish(self.applier()?, &entry, hash);
                 self.landed(path, &entry, arrival, written, hash, delta)
             }
             (LaneFile::Open { path, incoming, .. }, Outcome::Fault(why)) => {

@@ -247,13 +247,13 @@ impl<'a> Sender<'a> {
             entry: self.serving.outward(row.entry),
             delta: basis.is_some(),
         })?;
-        let outcome = match large.send(basis)? {
+        let sent = large.send(basis)?;
+        // An interrupt is no fault of the file.
+        self.serving.role.cancel.check()?;
+        let outcome = match sent {
             Ok(hash) => {
                 self.serving.facts.note(dir, FileFact::new(&row.stat, hash));
-                Outcome::Complete {
-                    len: row.stat.meta.size,
-                    hash,
-                }
+                Outcome::Complete(hash)
             }
             Err(err) if err.kind() == io::ErrorKind::ResourceBusy => Outcome::Fault(Fault::Changed),
             Err(err) => Outcome::Fault(self.fault(&path, &err)),
