@@ -12,12 +12,14 @@ mod dress;
 mod failure;
 mod file;
 mod finish;
+mod incoming;
 mod remove;
 
 pub use aside::{Aside, TRASH_NAME, TrashDir};
 pub use dress::Refusals;
 pub use failure::{During, Failure};
-pub use file::{Existing, Incoming, Keep, Landed};
+pub use file::Landed;
+pub use incoming::{Existing, Incoming, Keep};
 pub use remove::Removed;
 
 use std::collections::HashMap;
