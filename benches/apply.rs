@@ -9,6 +9,7 @@ use std::sync::Arc;
 use cutover::apply::{Applier, ApplyOptions, Aside};
 use cutover::digest::ContentHash;
 use cutover::entry::{EntryKind, Metadata, Timestamp};
+use cutover::events::Cancel;
 use cutover::fs::Dir;
 use cutover::manifest::record::{Entry, RecordRules};
 use cutover::options::{Fidelity, Fsync, Write};
@@ -44,6 +45,7 @@ fn applier(root: &TempDir) -> Applier {
         },
         fake_super: false,
         aside: Aside::default(),
+        cancel: Cancel::new(),
     };
     Applier::new(Dir::open_root(root.path()).unwrap(), options)
 }
@@ -115,15 +117,15 @@ fn large_file(bencher: Bencher<'_, '_>, base: &str) {
         .with_inputs(|| directory(base))
         .bench_refs(|root| {
             let applier = applier(root);
-            let mut incoming = applier.begin(&path("large"), 0, None).unwrap();
+            let mut incoming = applier
+                .begin(&path("large"), LARGE_BYTES as u64, None)
+                .unwrap();
             for (number, piece) in content.chunks(PIECE_BYTES).enumerate() {
                 let offset = (number * PIECE_BYTES) as u64;
                 incoming.write(offset, piece).unwrap();
             }
             let entry = entry("large", LARGE_BYTES);
-            incoming
-                .finish(&applier, &entry, LARGE_BYTES as u64, hash)
-                .unwrap();
+            incoming.finish(&applier, &entry, hash).unwrap();
         });
 }
 
@@ -151,14 +153,10 @@ fn patched_file(bencher: Bencher<'_, '_>, base: &str) {
                 let offset = (number * PIECE_BYTES) as u64;
                 match number % 16 {
                     0 => incoming.write(offset, piece).unwrap(),
-                    _ => incoming
-                        .copy(offset, offset, piece.len() as u64, &mut |_| Ok(()))
-                        .unwrap(),
+                    _ => incoming.copy(offset, offset, piece.len() as u64).unwrap(),
                 }
             }
             let entry = entry("patched", LARGE_BYTES);
-            incoming
-                .finish(&applier, &entry, LARGE_BYTES as u64, hash)
-                .unwrap();
+            incoming.finish(&applier, &entry, hash).unwrap();
         });
 }

@@ -1,10 +1,12 @@
-//! Regular files whose content is at hand: small ones, and those of this machine, which the
-//! kernel copies. All end the same way: dressed under the temporary name, then renamed.
+//! Regular files that are made in one go: small ones written at once, local ones copied by the
+//! kernel. They end as the large ones of `incoming` do: dressed under the temporary name, then
+//! renamed.
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use crate::apply::{Applier, During, Failure, Place};
 use crate::delta::Subtrees;
@@ -15,7 +17,7 @@ use crate::manifest::record::Entry;
 use crate::options::Fsync;
 use crate::path::{Name, RelPath};
 
-/// How much is copied, hashed or zeroed at a time, in bytes: within the second-level cache.
+/// How much is copied at a time, in bytes: within the second-level cache.
 pub(super) const CHUNK: usize = 256 << 10;
 
 /// A file that has its name now.
@@ -33,6 +35,31 @@ pub struct Landed {
     pub replaced: Option<Stat>,
 }
 
+/// A temporary name, and the one that its file takes when it is finished.
+#[derive(Debug)]
+pub(super) struct Beside {
+    pub(super) place: Arc<Place>,
+    name: Name,
+    pub(super) temp: Name,
+}
+
+impl Beside {
+    pub(super) fn create(place: Arc<Place>, name: Name) -> Result<(Beside, File), Failure> {
+        let temp = fs::temp_name(&name);
+        let file = place.dir.create_new(&temp).during("create")?;
+        Ok((Beside { place, name, temp }, file))
+    }
+}
+
+/// What a new file may be written over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    /// The file that has its name, where files are changed in place.
+    Existing,
+    /// Nothing, ever.
+    Nothing,
+}
+
 impl Applier {
     /// Writes a file whose whole content is at hand.
     pub fn write_small(
@@ -45,34 +72,8 @@ impl Applier {
         if ContentHash::of(content) != hash {
             return Err(Failure::new("verify", mismatch()));
         }
-        let (place, name) = self.new_parent(path)?;
-        if self.options.write.inplace
-            && let Ok(file) = place.dir.open_file_rw(&name)
-        {
-            return self.overwrite(file, entry, content);
-        }
-        let (temp, mut file) = create_temp(&place, &name)?;
-        let written = file.write_all(content).during("write");
-        self.land(&place, path, &temp, &name, &file, entry, written)?;
-        Ok(Landed {
-            literal_bytes: content.len() as u64,
-            matched_bytes: 0,
-            stat: fs::stat_file(&file).during("stat")?,
-            blocks: None,
-            replaced: None,
-        })
-    }
-
-    fn overwrite(&self, file: File, entry: &Entry, content: &[u8]) -> Result<Landed, Failure> {
-        file.write_all_at(content, 0).during("write")?;
-        fs::set_len(&file, content.len() as u64).during("set the length of")?;
-        self.dress_in_place(&file, entry)?;
-        Ok(Landed {
-            literal_bytes: content.len() as u64,
-            matched_bytes: 0,
-            stat: fs::stat_file(&file).during("stat")?,
-            blocks: None,
-            replaced: None,
+        self.place_file(path, entry, Over::Existing, |file| {
+            file.write_all_at(content, 0).during("write")
         })
     }
 
@@ -85,18 +86,9 @@ impl Applier {
         from: &File,
         progress: &mut dyn FnMut(u64) -> io::Result<()>,
     ) -> Result<Landed, Failure> {
-        let (place, name) = self.new_parent(path)?;
-        let size = entry.meta.size;
-        if self.options.write.inplace
-            && let Ok(file) = place.dir.open_file_rw(&name)
-        {
-            fs::set_len(&file, 0).during("truncate")?;
-            fs::copy_content(from, &file, size, self.sparse(), progress).during("copy")?;
-            self.dress_in_place(&file, entry)?;
-            let stat = fs::stat_file(&file).during("stat")?;
-            return Ok(copied(stat, size));
-        }
-        self.copy_to_new_file(path, entry, from, progress)
+        self.place_file(path, entry, Over::Existing, |file| {
+            self.copy_content(from, file, entry.meta.size, progress)
+        })
     }
 
     /// Copies as [`Applier::copy_file`] does, but never over what stands at `path`: that may be
@@ -108,18 +100,59 @@ impl Applier {
         from: &File,
         progress: &mut dyn FnMut(u64) -> io::Result<()>,
     ) -> Result<Landed, Failure> {
+        self.place_file(path, entry, Over::Nothing, |file| {
+            self.copy_content(from, file, entry.meta.size, progress)
+        })
+    }
+
+    /// Makes a file whose content `fill` writes from the start: beside its name, which it then
+    /// takes, or over the file that has the name where that is wanted.
+    fn place_file(
+        &self,
+        path: &RelPath,
+        entry: &Entry,
+        over: Over,
+        fill: impl FnOnce(&File) -> Result<(), Failure>,
+    ) -> Result<Landed, Failure> {
         let (place, name) = self.new_parent(path)?;
         let size = entry.meta.size;
-        let (temp, mut file) = create_temp(&place, &name)?;
-        let is_small = size <= CHUNK as u64;
-        let written = match is_small && is_dense(from, size).during("stat")? {
-            true => copy_small(from, &mut file, size, progress),
-            false => fs::copy_content(from, &file, size, self.sparse(), progress).map(|_| ()),
+        let landed = |file: &File| {
+            Ok(Landed {
+                literal_bytes: size,
+                matched_bytes: 0,
+                stat: fs::stat_file(file).during("stat")?,
+                blocks: None,
+                replaced: None,
+            })
+        };
+        if over == Over::Existing
+            && self.options.write.inplace
+            && let Ok(file) = place.dir.open_file_rw(&name)
+        {
+            fill(&file)?;
+            fs::set_len(&file, size).during("set the length of")?;
+            self.dress_in_place(&file, entry)?;
+            return landed(&file);
         }
-        .during("copy");
-        self.land(&place, path, &temp, &name, &file, entry, written)?;
-        let stat = fs::stat_file(&file).during("stat")?;
-        Ok(copied(stat, size))
+        let (beside, file) = Beside::create(place, name)?;
+        let filled = fill(&file);
+        self.land(path, &beside, &file, entry, filled)?;
+        landed(&file)
+    }
+
+    fn copy_content(
+        &self,
+        from: &File,
+        to: &File,
+        size: u64,
+        progress: &mut dyn FnMut(u64) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        let is_small = size <= CHUNK as u64;
+        match is_small && is_dense(from, size).during("stat")? {
+            true => copy_small(from, to, size, progress),
+            false => fs::copy_content(from, to, size, self.sparse(), progress).map(|_| ()),
+        }
+        .during("copy")
     }
 
     fn sparse(&self) -> Sparse {
@@ -131,20 +164,15 @@ impl Applier {
     }
 
     /// Dresses a written temporary and gives it its name.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the whole of one rename, used thrice"
-    )]
     pub(super) fn land(
         &self,
-        place: &Place,
         path: &RelPath,
-        temp: &Name,
-        name: &Name,
+        beside: &Beside,
         file: &File,
         entry: &Entry,
         written: Result<(), Failure>,
     ) -> Result<(), Failure> {
+        let Beside { place, name, temp } = beside;
         let dressed = written
             .and_then(|()| self.dress(&Target::File(file), entry, place, EntryKind::File))
             .and_then(|()| self.sync_each(file));
@@ -181,7 +209,7 @@ impl Applier {
 /// takes four times as long on ext4 and every other preparation costs a journal entry.
 fn copy_small(
     from: &File,
-    to: &mut File,
+    to: &File,
     size: u64,
     progress: &mut dyn FnMut(u64) -> io::Result<()>,
 ) -> io::Result<()> {
@@ -192,7 +220,7 @@ fn copy_small(
         buffer.resize(CHUNK, 0);
         let content = &mut buffer[..size as usize];
         from.read_exact_at(content, 0)?;
-        to.write_all(content)?;
+        to.write_all_at(content, 0)?;
         progress(size)
     })
 }
@@ -200,22 +228,6 @@ fn copy_small(
 /// Whether a file has no holes that would be lost by writing all of it.
 fn is_dense(file: &File, size: u64) -> io::Result<bool> {
     Ok(size < 4096 || fs::stat_file(file)?.blocks.saturating_mul(512) >= size)
-}
-
-pub(super) fn create_temp(place: &Place, name: &Name) -> Result<(Name, File), Failure> {
-    let temp = fs::temp_name(name);
-    let file = place.dir.create_new(&temp).during("create")?;
-    Ok((temp, file))
-}
-
-fn copied(stat: Stat, size: u64) -> Landed {
-    Landed {
-        literal_bytes: size,
-        matched_bytes: 0,
-        stat,
-        blocks: None,
-        replaced: None,
-    }
 }
 
 pub(super) fn mismatch() -> io::Error {

@@ -1,15 +1,16 @@
-//! A large file as its parts come in: built beside the old one, out of it where that helps, and
-//! given the name only when its content hash is the sender's.
+//! Large files whose content comes in parts: each is built beside its name, on the old file where
+//! there is one, and takes the name once its content has the sender's hash.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use crate::apply::file::{CHUNK, Landed, create_temp, mismatch};
-use crate::apply::{Applier, During, Failure, Place};
-use crate::delta::{self, BlockSize, Subtrees, SumBuilder};
+use crate::apply::file::{Beside, CHUNK, Landed, mismatch};
+use crate::apply::{Applier, During, Failure};
+use crate::delta::{self, BlockSize, Subtrees, SumBuilder, zeros};
 use crate::digest::ContentHash;
+use crate::events::Cancel;
 use crate::fs::{self, Stat};
 use crate::manifest::record::Entry;
 use crate::path::{Name, RelPath};
@@ -32,12 +33,7 @@ pub struct Existing {
 }
 
 impl Existing {
-    /// Its length in bytes.
-    pub fn len(&self) -> u64 {
-        self.stat.meta.size
-    }
-
-    fn of(file: File, in_place: bool) -> io::Result<Existing> {
+    fn new(file: File, in_place: bool) -> io::Result<Existing> {
         Ok(Existing {
             stat: fs::stat_file(&file)?,
             file,
@@ -45,19 +41,25 @@ impl Existing {
             blocks: None,
         })
     }
+
+    /// Its length in bytes.
+    pub fn byte_len(&self) -> u64 {
+        self.stat.meta.size
+    }
 }
 
 /// A large file whose content is coming in, in the order of its offsets. What no part covers is a
 /// hole.
 #[derive(Debug)]
 pub struct Incoming {
-    place: Arc<Place>,
     path: RelPath,
-    name: Name,
     /// `None` where the file is changed in place.
-    temp: Option<Name>,
+    beside: Option<Beside>,
     file: File,
     basis: Option<Basis>,
+    cancel: Cancel,
+    /// How long the file becomes, as it was announced.
+    len: u64,
     /// Everything before this offset is settled.
     at: u64,
     /// The end of the last part that was written.
@@ -72,13 +74,13 @@ struct Basis {
     old: Arc<Existing>,
     /// The new file starts as a copy of the basis: what stays where it was is there already.
     shared: bool,
-    /// Blocks were taken by their known values: the file must still be what had them.
+    /// Blocks were taken by their known values: the file must still be the one that had them.
     trusted: bool,
 }
 
 impl Basis {
-    /// Takes the blocks at `at`, at most `len` bytes, by their known values; returns how many
-    /// bytes they are.
+    /// Takes the whole blocks at `at`, at most `len` bytes, by their known values; returns how
+    /// many bytes they are.
     fn take_known(&mut self, at: u64, len: u64, sums: &mut SumBuilder) -> u64 {
         // A file that is changed in place is its own basis, and not what it was.
         let blocks = self.old.blocks.as_ref().filter(|_| !self.old.in_place);
@@ -86,22 +88,31 @@ impl Basis {
             return 0;
         };
         let block = blocks.block().bytes();
-        let mut run = 0;
-        while run + block <= len
+        let mut taken = 0;
+        while taken + block <= len
             && blocks
-                .whole_block(at + run)
+                .whole_block(at + taken)
                 .is_some_and(|value| sums.push_known(value))
         {
-            run += block;
+            taken += block;
         }
-        self.trusted |= run > 0;
-        run
+        self.trusted |= taken > 0;
+        taken
     }
 
     /// Whether what was taken on trust is still so.
     fn is_as_known(&self) -> io::Result<bool> {
         Ok(!self.trusted || fs::stat_file(&self.old.file)?.is_unchanged(&self.old.stat))
     }
+}
+
+/// What happens to the part of a file that has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// The session ended early: the next one goes on with it.
+    Partial,
+    /// It is of no use.
+    Nothing,
 }
 
 impl Applier {
@@ -114,29 +125,28 @@ impl Applier {
         } else {
             place.dir.open_file(&name)?
         };
-        Existing::of(file, in_place)
+        Existing::new(file, in_place)
     }
 
     /// Opens an unfinished file of an earlier run to build on.
     pub fn leftover(&self, dir: &RelPath, temp: &Name) -> io::Result<Existing> {
         let place = self.place(dir)?;
-        let file = place.dir.open_file(temp)?;
-        Existing::of(file, false)
+        Existing::new(place.dir.open_file(temp)?, false)
     }
 
-    /// Starts a large file of `size` bytes. With `existing`, parts of it can be copied.
+    /// Starts a large file of `len` bytes. With `existing`, parts of it can be copied.
     pub fn begin(
         &self,
         path: &RelPath,
-        size: u64,
+        len: u64,
         existing: Option<Arc<Existing>>,
     ) -> Result<Incoming, Failure> {
         let (place, name) = self.new_parent(path)?;
-        let (temp, file) = match &existing {
+        let (beside, file) = match &existing {
             Some(old) if old.in_place => (None, old.file.try_clone().during("open")?),
             _ => {
-                let (temp, file) = create_temp(&place, &name)?;
-                (Some(temp), file)
+                let (beside, file) = Beside::create(place, name)?;
+                (Some(beside), file)
             }
         };
         let basis = match existing {
@@ -148,14 +158,14 @@ impl Applier {
             None => None,
         };
         let known = basis.as_ref().and_then(|basis| basis.old.blocks.as_ref());
-        let block = known.map_or_else(|| BlockSize::for_len(size), Subtrees::block);
+        let block = known.map_or_else(|| BlockSize::for_len(len), Subtrees::block);
         Ok(Incoming {
-            place,
             path: path.clone(),
-            name,
-            temp,
+            beside,
             file,
             basis,
+            cancel: self.options.cancel.clone(),
+            len,
             at: 0,
             written: 0,
             sums: SumBuilder::new(block),
@@ -178,7 +188,7 @@ impl Incoming {
 
     /// Writes a part that came as it is.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
-        self.skip_to(offset)?;
+        self.expect(offset, bytes.len() as u64)?;
         self.file.write_all_at(bytes, offset).during("write")?;
         self.sums.push(bytes);
         self.at += bytes.len() as u64;
@@ -187,29 +197,20 @@ impl Incoming {
         Ok(())
     }
 
-    /// Takes a part from the basis. `progress` hears of the bytes and may stop the copy.
-    pub fn copy(
-        &mut self,
-        to: u64,
-        from: u64,
-        len: u64,
-        progress: &mut dyn FnMut(u64) -> io::Result<()>,
-    ) -> Result<(), Failure> {
-        self.skip_to(to)?;
+    /// Takes a part from the basis.
+    pub fn copy(&mut self, to: u64, from: u64, len: u64) -> Result<(), Failure> {
+        self.expect(to, len)?;
         let Some(basis) = &mut self.basis else {
             return Err(Failure::new("patch", bad_range("there is no basis")));
         };
-        if from
-            .checked_add(len)
-            .is_none_or(|end| end > basis.old.len())
-        {
+        let old = Arc::clone(&basis.old);
+        if from.checked_add(len).is_none_or(|end| end > old.byte_len()) {
             return Err(Failure::new("patch", bad_range("beyond the basis")));
         }
         let stays = basis.shared && from == to;
-        if self.temp.is_none() && !stays {
+        if self.beside.is_none() && !stays {
             return Err(Failure::new("patch", bad_range("a move within one file")));
         }
-        let old = Arc::clone(&basis.old);
         let mut buffer = Vec::new();
         let mut done = 0;
         while done < len {
@@ -220,26 +221,29 @@ impl Incoming {
             };
             if known > 0 {
                 if !stays {
-                    fs::copy_range(&old.file, from, &self.file, to, known, progress)
+                    let mut go_on = |_| self.cancel.check().map_err(io::Error::other);
+                    fs::copy_range(&old.file, from, &self.file, to, known, &mut go_on)
                         .during("copy")?;
                 }
                 done += known;
                 continue;
             }
-            let part = match &old.blocks {
+            self.cancel
+                .check()
+                .map_err(io::Error::other)
+                .during("read")?;
+            let most = match &old.blocks {
                 // No further than to where the next block may be known.
                 Some(_) if from == to => self.sums.room(),
                 _ => CHUNK as u64,
             };
-            let part = part.min(left);
-            buffer.resize(part as usize, 0);
+            buffer.resize(most.min(left) as usize, 0);
             old.file.read_exact_at(&mut buffer, from).during("read")?;
             self.sums.push(&buffer);
             if !stays {
                 self.file.write_all_at(&buffer, to).during("write")?;
             }
-            progress(part).during("copy")?;
-            done += part;
+            done += buffer.len() as u64;
         }
         self.at += len;
         self.matched_bytes += len;
@@ -247,6 +251,14 @@ impl Incoming {
             self.written = self.at;
         }
         Ok(())
+    }
+
+    /// Takes up the next part, after a hole where there is one before it.
+    fn expect(&mut self, offset: u64, len: u64) -> Result<(), Failure> {
+        if offset.checked_add(len).is_none_or(|end| end > self.len) {
+            return Err(Failure::new("patch", bad_range("beyond the announced end")));
+        }
+        self.skip_to(offset)
     }
 
     /// Makes what lies between the settled part and `offset` a hole.
@@ -259,11 +271,13 @@ impl Incoming {
         }
         if let Some(basis) = &self.basis
             && basis.shared
-            && self.at < basis.old.len()
+            && self.at < basis.old.byte_len()
         {
             fs::punch_hole(&self.file, self.at..offset).during("punch a hole into")?;
         }
-        push_zeros(&mut self.sums, gap);
+        zeros(gap, &self.cancel, |part| self.sums.push(part))
+            .map_err(io::Error::other)
+            .during("hash")?;
         self.at = offset;
         Ok(())
     }
@@ -273,37 +287,24 @@ impl Incoming {
         mut self,
         applier: &Applier,
         entry: &Entry,
-        len: u64,
         hash: ContentHash,
     ) -> Result<Landed, Failure> {
-        let shares = self.basis.as_ref().is_some_and(|basis| basis.shared);
-        let mut blocks = None;
-        let checked = self.skip_to(len).and_then(|()| {
-            let (found, values) = self.sums.finish();
-            let trusted = match &self.basis {
-                Some(basis) => basis.is_as_known().during("stat")?,
-                None => true,
+        if let Err(failure) = self.skip_to(self.len) {
+            // An interrupt finds nothing wrong with what has come.
+            let keep = match self.cancel.is_cancelled() {
+                true => Keep::Partial,
+                false => Keep::Nothing,
             };
-            if self.at != len || found != hash || !trusted {
-                return Err(Failure::new("verify", mismatch()));
-            }
-            blocks = values;
-            // Setting a length costs a journal entry even where it is the length already.
-            match self.written == len && !shares {
-                true => Ok(()),
-                false => fs::set_len(&self.file, len).during("set the length of"),
-            }
-        });
-        match &self.temp {
-            Some(temp) => applier.land(
-                &self.place,
-                &self.path,
-                temp,
-                &self.name,
-                &self.file,
-                entry,
-                checked,
-            )?,
+            self.abandon(keep);
+            return Err(failure);
+        }
+        let (found, blocks) = self.sums.finish();
+        let checked = match found == hash {
+            true => complete(&self.file, self.len, self.written, self.basis.as_ref()),
+            false => Err(Failure::new("verify", mismatch())),
+        };
+        match &self.beside {
+            Some(beside) => applier.land(&self.path, beside, &self.file, entry, checked)?,
             None => {
                 checked?;
                 applier.dress_in_place(&self.file, entry)?;
@@ -313,7 +314,7 @@ impl Incoming {
             literal_bytes: self.literal_bytes,
             matched_bytes: self.matched_bytes,
             stat: fs::stat_file(&self.file).during("stat")?,
-            blocks: blocks.filter(|_| len > delta::Mode::SEARCH_MAX_LEN),
+            blocks: blocks.filter(|_| self.len > delta::Mode::SEARCH_MAX_LEN),
             replaced: self.basis.map(|basis| basis.old.stat),
         })
     }
@@ -322,30 +323,28 @@ impl Incoming {
     /// next run, where that is worth it.
     pub fn abandon(self, keep: Keep) {
         let worth = keep == Keep::Partial && self.at >= WORTH_KEEPING;
-        if let Some(temp) = &self.temp
+        if let Some(beside) = &self.beside
             && !worth
         {
             // What stays is swept by the next run.
-            let _ = self.place.dir.unlink(temp);
+            let _ = beside.place.dir.unlink(&beside.temp);
         }
     }
 }
 
-/// What happens to the part of a file that has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
-    /// The session ended early: the next one goes on with it.
-    Partial,
-    /// It is of no use.
-    Nothing,
-}
-
-fn push_zeros(sums: &mut SumBuilder, mut len: u64) {
-    let zeros = vec![0; CHUNK.min(len as usize)];
-    while len > 0 {
-        let part = zeros.len().min(len as usize);
-        sums.push(&zeros[..part]);
-        len -= part as u64;
+/// Gives a file whose content has the sender's hash its length, unless that content was taken on
+/// trust in an old file that has changed since.
+fn complete(file: &File, len: u64, written: u64, basis: Option<&Basis>) -> Result<(), Failure> {
+    if let Some(basis) = basis
+        && !basis.is_as_known().during("stat")?
+    {
+        return Err(Failure::new("verify", mismatch()));
+    }
+    // Setting a length costs a journal entry even where it is the length already.
+    let shares = basis.is_some_and(|basis| basis.shared);
+    match written == len && !shares {
+        true => Ok(()),
+        false => fs::set_len(file, len).during("set the length of"),
     }
 }
 

@@ -86,7 +86,7 @@ pub enum FromSource {
         /// How it went.
         outcome: Outcome,
     },
-    /// A wanted or streamed file that never began.
+    /// A wanted or streamed file that never began, or a directory that cannot be read.
     Unsent {
         /// Which one.
         path: RelPath,
@@ -384,13 +384,8 @@ pub struct CopyRange {
 /// How a file's sending ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// It is complete, with this length and content hash.
-    Complete {
-        /// Length in bytes.
-        len: u64,
-        /// Content hash.
-        hash: ContentHash,
-    },
+    /// It is complete, with this content hash.
+    Complete(ContentHash),
     /// It is not to be had.
     Fault(Fault),
 }

@@ -45,6 +45,7 @@ use counts::Counts;
 use pending::Pending;
 pub(in crate::session) use plan::FilePlan;
 use streamed::Leaders;
+use tell::ToldDirs;
 
 /// How often a file that changes while it is read is tried before it is reported as churn.
 pub(super) const ATTEMPTS: u8 = 3;
@@ -101,6 +102,7 @@ pub(super) struct Session<'a> {
     throttle: Throttle,
     leaders: Mutex<Leaders>,
     state: Option<&'a State>,
+    told: Mutex<ToldDirs>,
     facts: FactBook,
     blocks: BlockBook,
     owed: Mutex<u64>,
@@ -128,6 +130,7 @@ impl DestinationRole<'_> {
             // The thread that failed knows best why: what the leading one sees is its echo.
             let outcome = match (outcome, cause) {
                 (Err(Error::Connection(_)), Some(cause)) => Err(cause),
+                (Err(Error::Interrupted), Some(cause)) if self.forwards => Err(cause),
                 (outcome, _) => outcome,
             };
             if let Err(err) = &outcome {
@@ -189,6 +192,7 @@ impl DestinationRole<'_> {
             throttle: Throttle::new(self.options.transfer.bandwidth_bytes_per_s),
             leaders: Mutex::default(),
             state: state.as_ref(),
+            told: Mutex::new(ToldDirs::at_start(empty)),
             facts: FactBook::default(),
             blocks: BlockBook::default(),
             owed: Mutex::default(),

@@ -109,6 +109,7 @@ impl SourceRole<'_> {
             // The reader knows best why a session broke: what others see is its echo.
             match (outcome, ended) {
                 (Err(Error::Connection(_)), Err(cause)) => Err(cause),
+                (Err(Error::Interrupted), Err(cause)) if self.forwards => Err(cause),
                 (outcome, _) => outcome,
             }
         })

@@ -220,3 +220,24 @@ fn the_bandwidth_limit_is_kept() {
     );
     lab.assert_synced();
 }
+
+#[test]
+fn a_standby_that_was_changed_behind_its_stored_sums_is_put_right() {
+    // Long enough for its blocks to be kept.
+    let lab = Lab::with_source("f big random(20M) 0640 @5");
+    lab.sync_via(Route::Push, &[]).ok();
+    let (src, dst) = (lab.src.join("big"), lab.dst.join("big"));
+    for round in 0..3 {
+        // The block at the start is the standby's own change, with the times put back.
+        let mtime = fs::metadata(&dst).unwrap().modified().unwrap();
+        let standby = File::options().write(true).open(&dst).unwrap();
+        standby
+            .write_all_at(b"not the source's", 3_000_000)
+            .unwrap();
+        standby.set_modified(mtime).unwrap();
+        write_at(&src, 9_000_000 + round, b"new");
+        let outcome = lab.sync_via(Route::Push, &["--json"]).ok();
+        lab.assert_synced();
+        assert_eq!(outcome.count("files_patched"), 1, "{outcome}");
+    }
+}

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::*;
+use crate::delta::{BlockSize, SumBuilder};
 use crate::fs;
 
 /// Set in the process that runs a test with a state directory of its own.
@@ -82,6 +83,70 @@ fn facts_come_back_whole_and_in_the_order_of_inodes() {
     update.files(&stat, vec![fact(9), fact(2), fact(5), fact(2)]);
     state.store(update, &[]).unwrap();
     assert_eq!(state.facts(&stat), [fact(2), fact(5), fact(9)]);
+}
+
+/// The values of a new file of `len` bytes, with its stat.
+fn summed(path: &Path, len: usize) -> (Stat, ContentHash, Subtrees) {
+    let content = vec![7; len];
+    std::fs::write(path, &content).unwrap();
+    let mut builder = SumBuilder::new(BlockSize::MIN);
+    builder.push(&content);
+    let (hash, blocks) = builder.finish();
+    (stat_of(path), hash, blocks.unwrap())
+}
+
+#[test]
+fn blocks_are_known_as_long_as_their_file_is_what_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = state_in(dir.path());
+    let path = dir.path().join("file");
+    let (stat, hash, blocks) = summed(&path, 10_000);
+    let book = BlockBook::default();
+    book.note(&stat, hash, &blocks, None);
+    let mut update = StateUpdate::default();
+    update.blocks(&book);
+    state.store(update, &[]).unwrap();
+    assert_eq!(state.blocks(&stat), Some(blocks));
+
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    assert_eq!(state.blocks(&stat_of(&path)), None, "its ctime moved");
+    let longer = summed(&path, 20_000).0;
+    assert_eq!(state.blocks(&longer), None);
+}
+
+#[test]
+fn blocks_of_a_replaced_file_are_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = state_in(dir.path());
+    let store = |book: &BlockBook| {
+        let mut update = StateUpdate::default();
+        update.blocks(book);
+        state.store(update, &[]).unwrap();
+    };
+    let (old, old_hash, old_blocks) = summed(&dir.path().join("old"), 3000);
+    let (new, new_hash, new_blocks) = summed(&dir.path().join("new"), 5000);
+    let book = BlockBook::default();
+    book.note(&old, old_hash, &old_blocks, None);
+    store(&book);
+    book.note(&new, new_hash, &new_blocks, Some(&old));
+    store(&book);
+    assert_eq!(state.blocks(&old), None);
+    assert_eq!(state.blocks(&new), Some(new_blocks));
+}
+
+#[test]
+fn what_was_spilled_is_known_once_the_run_has_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = state_in(dir.path());
+    let stat = stat_of(dir.path());
+    let mut update = StateUpdate::default();
+    update.files(&stat, vec![fact(3)]);
+    assert!(update.held_bytes() > 0);
+    state.spill(update);
+    state.store(StateUpdate::default(), &[]).unwrap();
+    assert_eq!(state.facts(&stat), [fact(3)]);
+    drop(state);
+    assert_eq!(state_in(dir.path()).facts(&stat), [fact(3)]);
 }
 
 #[test]

@@ -5,8 +5,11 @@ use std::io;
 use std::num::NonZeroUsize;
 
 use crate::apply::Existing;
-use crate::delta::{self, BlockSize, Signature, SignatureSpec, hash_file, sum_file};
+use crate::delta::{
+    self, BlockSize, Signature, SignatureSpec, UntilCancelled, hash_file, sum_file,
+};
 use crate::error::Result;
+use crate::events::Cancel;
 use crate::fs;
 use crate::manifest::state::State;
 use crate::options::{DeltaMode, Transfer};
@@ -29,21 +32,23 @@ fn describe(
     existing: &mut Existing,
     transfer: &Transfer,
     state: Option<&State>,
+    cancel: &Cancel,
 ) -> io::Result<Basis> {
-    let len = existing.len();
+    let len = existing.byte_len();
+    let file = UntilCancelled(&existing.file, cancel);
     let forced = transfer
         .block_bytes
         .and_then(|bytes| BlockSize::new(bytes).ok());
     let sums = match (delta::Mode::for_lens(len, len), forced) {
-        (delta::Mode::Whole, _) => BasisSums::Same(hash_file(&existing.file, len)?),
+        (delta::Mode::Whole, _) => BasisSums::Same(hash_file(&file, len)?),
         // In place nothing may move: only sums of blocks at their places are of use.
-        (_, Some(block)) => staged(existing, block, state)?,
-        (_, None) if existing.in_place => staged(existing, BlockSize::for_len(len), state)?,
+        (_, Some(block)) => staged(existing, block, state, cancel)?,
+        (_, None) if existing.in_place => staged(existing, BlockSize::for_len(len), state, cancel)?,
         (delta::Mode::Search(window), None) => {
             let spec = SignatureSpec::whole_in(len, window).map_err(io::Error::other)?;
-            BasisSums::Search(Signature::of_basis(&existing.file, spec, delta_threads())?)
+            BasisSums::Search(Signature::of_basis(&file, spec, delta_threads())?)
         }
-        (delta::Mode::Staged(block), None) => staged(existing, block, state)?,
+        (delta::Mode::Staged(block), None) => staged(existing, block, state, cancel)?,
     };
     Ok(Basis { len, sums })
 }
@@ -52,8 +57,9 @@ fn staged(
     existing: &mut Existing,
     block: BlockSize,
     state: Option<&State>,
+    cancel: &Cancel,
 ) -> io::Result<BasisSums> {
-    let len = existing.len();
+    let len = existing.byte_len();
     let block = match block.count(len) * SUM_BYTES > MOST_SUM_BYTES {
         true => BlockSize::for_len(len),
         false => block,
@@ -61,11 +67,14 @@ fn staged(
     let known = state.and_then(|state| state.blocks(&existing.stat));
     let blocks = match known.filter(|known| known.block() == block) {
         Some(known) => known,
-        None => match sum_file(&existing.file, len, block, delta_threads())? {
-            (_, Some(found)) => found,
-            // Too long for blocks of this size: all or nothing.
-            (hash, None) => return Ok(BasisSums::Same(hash)),
-        },
+        None => {
+            let file = UntilCancelled(&existing.file, cancel);
+            match sum_file(&file, len, block, delta_threads())? {
+                (_, Some(found)) => found,
+                // Too long for blocks of this size: all or nothing.
+                (hash, None) => return Ok(BasisSums::Same(hash)),
+            }
+        }
     };
     let sums = BasisSums::Staged {
         block,
@@ -86,7 +95,7 @@ impl Session<'_> {
         let state = self.state.filter(|_| !self.options().rehash);
         let told = basis.as_mut().and_then(|basis| {
             // An old version that cannot be read is none.
-            describe(basis, &self.options().transfer, state).ok()
+            describe(basis, &self.options().transfer, state, self.role.cancel).ok()
         });
         if let (Some(basis), Some(_)) = (basis, &told) {
             self.pending.keep_basis(&path, basis);
@@ -101,10 +110,10 @@ impl Session<'_> {
         let leftover = self
             .leftovers_of(path)
             .filter_map(|(dir, temp)| applier.leftover(dir, temp).ok())
-            .max_by_key(|leftover| leftover.len());
+            .max_by_key(|leftover| leftover.byte_len());
         match (existing, leftover) {
             (Some(existing), Some(left))
-                if !existing.in_place && left.len() > existing.len() / 2 =>
+                if !existing.in_place && left.byte_len() > existing.byte_len() / 2 =>
             {
                 Some(left)
             }
@@ -130,8 +139,11 @@ impl Session<'_> {
     pub(super) fn answer_sums(&self, file: &LaneFile, id: u64, spec: SignatureSpec) -> Result<()> {
         let signature = match file {
             LaneFile::Open { path, .. } => self.pending.basis(path).and_then(|basis| {
-                (basis.len() == spec.basis_len() && spec.wire_bytes() <= MAX_BODY as u64 / 2)
-                    .then(|| Signature::of_basis(&basis.file, spec, delta_threads()).ok())?
+                if basis.byte_len() != spec.basis_len() || spec.wire_bytes() > MAX_BODY as u64 / 2 {
+                    return None;
+                }
+                let file = UntilCancelled(&basis.file, self.role.cancel);
+                Signature::of_basis(&file, spec, delta_threads()).ok()
             }),
             LaneFile::NotBegun | LaneFile::Failed { .. } => None,
         };

@@ -19,7 +19,10 @@ use crate::session::destination::plan::{
     Differing, Extraneous, FilePlan, NewTree, Plan, Relocation, all_new,
 };
 use crate::session::destination::receive::Task;
-use crate::session::destination::{FILES_A_TASK, Session, chunks};
+use crate::session::destination::{ContentInline, FILES_A_TASK, Session, chunks};
+
+/// How many directories are asked for in one message.
+const STREAMS_AT_ONCE: usize = 1024;
 
 impl Session<'_> {
     /// Does what was planned, or in a dry run says it.
@@ -39,6 +42,10 @@ impl Session<'_> {
         let delete = self.may_delete(&plan, theirs);
         self.clear_the_way(&mut plan, delete, lister)?;
         self.tell(Event::Phase(Phase::Transferring));
+        let (dirs, others) = std::mem::take(&mut plan.attributes)
+            .into_iter()
+            .partition(|item| item.new.meta.kind == EntryKind::Dir);
+        self.update_dirs(dirs)?;
         plan.dirs.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         for (path, entry) in std::mem::take(&mut plan.dirs) {
             self.make_dir(&path, &entry, all_new())?;
@@ -52,14 +59,14 @@ impl Session<'_> {
         for special in std::mem::take(&mut plan.specials) {
             self.make_special(&special)?;
         }
-        self.start_attributes(std::mem::take(&mut plan.attributes))?;
+        self.start_attributes(others)?;
         self.start_trees(std::mem::take(&mut plan.trees))?;
         self.start_files(std::mem::take(&mut plan.files))?;
         self.pending.wait(self)?;
         self.tell(Event::Phase(Phase::Finishing));
         self.link_followers()?;
-        for (path, leader) in &plan.links {
-            self.link_name(path, leader)?;
+        for link in &plan.links {
+            self.link_name(&link.path, &link.leader, link.kind)?;
         }
         let delete = self.unless_unread(delete, &plan);
         self.delete(plan.extraneous, delete, lister)?;
@@ -134,7 +141,7 @@ impl Session<'_> {
         if !blocked.is_empty() {
             plan.files.retain(|file| !blocked.contains(&file.path));
             plan.specials.retain(|file| !blocked.contains(&file.path));
-            plan.linked.retain(|path, _| !blocked.contains(path));
+            plan.links.retain(|link| !blocked.contains(&link.path));
         }
         Ok(())
     }
@@ -210,18 +217,16 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Directories come before what is in them: so they are told, and nothing is set before the
+    /// end of the run anyway.
+    fn update_dirs(&self, mut dirs: Vec<Differing>) -> Result<()> {
+        dirs.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        dirs.iter().try_for_each(|dir| self.set_attributes(dir))
+    }
+
     fn start_attributes(&self, items: Vec<Differing>) -> Result<()> {
         if self.dry_run() {
-            for item in items {
-                add(&self.counts.attributes_set, 1);
-                self.item(
-                    &item.path,
-                    item.new.meta.kind,
-                    Action::Attributes,
-                    item.changes,
-                );
-            }
-            return Ok(());
+            return items.iter().try_for_each(|item| self.set_attributes(item));
         }
         for chunk in chunks(items, FILES_A_TASK) {
             self.pending.add(chunk.len());
@@ -232,17 +237,17 @@ impl Session<'_> {
 
     /// Asks for whole trees.
     fn start_trees(&self, trees: Vec<NewTree>) -> Result<()> {
-        let mut dirs = Vec::with_capacity(trees.len());
-        for tree in trees {
-            self.make_dir(&tree.path, &tree.entry, all_new())?;
-            self.pending.expect_stream(tree.path.clone());
-            dirs.push(tree.path);
+        let content = self.content_inline == ContentInline::Yes;
+        for part in chunks(trees, STREAMS_AT_ONCE) {
+            let mut dirs = Vec::with_capacity(part.len());
+            for tree in part {
+                self.make_dir(&tree.path, &tree.entry, all_new())?;
+                self.pending.expect_stream(tree.path.clone());
+                dirs.push(tree.path);
+            }
+            self.say(&FromDestination::Stream { dirs, content })?;
         }
-        if dirs.is_empty() {
-            return Ok(());
-        }
-        let content = self.content_inline == super::ContentInline::Yes;
-        self.say(&FromDestination::Stream { dirs, content })
+        Ok(())
     }
 
     fn start_files(&self, mut files: Vec<FilePlan>) -> Result<()> {
@@ -270,7 +275,12 @@ impl Session<'_> {
         Ok(())
     }
 
-    pub(super) fn link_name(&self, path: &RelPath, leader: &RelPath) -> Result<()> {
+    pub(super) fn link_name(
+        &self,
+        path: &RelPath,
+        leader: &RelPath,
+        kind: EntryKind,
+    ) -> Result<()> {
         if let Some(applier) = &self.applier {
             match applier.link(path, leader) {
                 Ok(true) => {}
@@ -280,7 +290,7 @@ impl Session<'_> {
         }
         add(&self.counts.hard_linked, 1);
         let to = leader.clone();
-        self.item(path, EntryKind::File, Action::HardLink { to }, all_new());
+        self.item(path, kind, Action::HardLink { to }, all_new());
         Ok(())
     }
 

@@ -5,15 +5,16 @@ use std::collections::{HashMap, HashSet};
 
 use crate::entry::EntryKind;
 use crate::error::{Error, Result};
-use crate::fs::ListScratch;
+use crate::fs::{self, ListScratch, Stat, Target};
 use crate::manifest::listing::Lister;
 use crate::manifest::record::Entry;
 use crate::manifest::scan::Scan;
 use crate::path::RelPath;
 use crate::protocol::message::{FromDestination, LinkGroup};
 use crate::session::destination::Session;
-use crate::session::destination::moves::{Moved, is_within};
-use crate::session::destination::plan::{Plan, Relocation};
+use crate::session::destination::compare::Comparer;
+use crate::session::destination::moves::{Moved, ancestors, is_within};
+use crate::session::destination::plan::{Plan, PlannedLink, Relocation};
 
 impl Session<'_> {
     /// Plans hard links: of each group one name has the content, the others are linked to it.
@@ -29,30 +30,65 @@ impl Session<'_> {
         if plan.linked.is_empty() && !remade && !differ {
             return Ok(());
         }
-        self.say(&FromDestination::ListLinks)?;
-        let mut theirs: HashMap<RelPath, u64> = HashMap::new();
-        let mut groups = Vec::new();
-        loop {
-            let reply = self.shared.links.pop().ok_or_else(|| self.broken())?;
-            let (part, last) = reply.message;
-            for group in &part {
-                let members = group.members.iter();
-                theirs.extend(members.map(|member| (member.clone(), group.id)));
-            }
-            groups.extend(part);
-            self.give_credit(reply.cost)?;
-            if last {
-                break;
-            }
+        let groups = self.their_groups()?;
+        self.open_split_trees(plan, lister, ours, &groups)?;
+        let freed = self.part_names(plan, lister, ours, &groups)?;
+        let mut linker = Linker::new(plan, lister, &freed);
+        for group in &groups {
+            linker.plan_group(group);
         }
-        let freed = self.part_names(plan, lister, ours, &theirs)?;
-        for group in groups {
-            self.plan_group(plan, lister, group, &freed)?;
-        }
+        linker.finish();
         // The rest have their other names outside the tree: to us they are plain files.
         let alone = std::mem::take(&mut plan.linked);
         plan.files.extend(alone.into_values());
         Ok(())
+    }
+
+    /// The source's hard-link groups.
+    fn their_groups(&self) -> Result<Vec<LinkGroup>> {
+        self.say(&FromDestination::ListLinks)?;
+        let mut groups = Vec::new();
+        loop {
+            let reply = self.shared.links.pop().ok_or_else(|| self.broken())?;
+            let (part, last) = reply.message;
+            if part.iter().any(|group| group.members.len() < 2) {
+                return Err(Error::protocol("a hard-link group of one"));
+            }
+            groups.extend(part);
+            self.give_credit(reply.cost)?;
+            if last {
+                return Ok(groups);
+            }
+        }
+    }
+
+    /// Lists new directories with names of files that have other names outside of what is new,
+    /// instead of having them streamed whole: content that is here already would travel.
+    fn open_split_trees(
+        &self,
+        plan: &mut Plan,
+        lister: &Lister<'_>,
+        ours: &Scan,
+        groups: &[LinkGroup],
+    ) -> Result<()> {
+        loop {
+            let trees = Trees::of(plan);
+            let split: HashSet<RelPath> = groups
+                .iter()
+                .filter(|group| !trees.hold_all(group))
+                .flat_map(|group| group.members.iter().filter_map(|path| trees.top_of(path)))
+                .collect();
+            if split.is_empty() {
+                return Ok(());
+            }
+            let (open, whole) = std::mem::take(&mut plan.trees)
+                .into_iter()
+                .partition(|tree| split.contains(&tree.path));
+            plan.trees = whole;
+            let level = Comparer::new(self, lister, ours).expand_new(open)?;
+            let beneath = plan.absorb(level);
+            plan.trees.extend(beneath);
+        }
     }
 
     /// Plans new files for names that share one here and not at the source: of each file of ours
@@ -63,9 +99,13 @@ impl Session<'_> {
         plan: &mut Plan,
         lister: &Lister<'_>,
         ours: &Scan,
-        theirs: &HashMap<RelPath, u64>,
+        groups: &[LinkGroup],
     ) -> Result<HashSet<RelPath>> {
         let in_place = self.options().write.inplace;
+        let theirs: HashMap<&RelPath, u64> = groups
+            .iter()
+            .flat_map(|group| group.members.iter().map(|path| (path, group.id)))
+            .collect();
         let extraneous = plan.extraneous.iter().map(|extra| &extra.path);
         let conflicts = plan.conflicts.iter().map(|conflict| &conflict.path);
         let doomed: HashSet<&RelPath> = extraneous.chain(conflicts).collect();
@@ -112,51 +152,124 @@ impl Session<'_> {
         plan.copies.extend(copies);
         Ok(freed)
     }
+}
 
-    fn plan_group(
-        &self,
-        plan: &mut Plan,
-        lister: &Lister<'_>,
-        group: LinkGroup,
-        freed: &HashSet<RelPath>,
-    ) -> Result<()> {
-        if group.members.len() < 2 {
-            return Err(Error::protocol("a hard-link group of one"));
+/// Decides which name of a group leads, and which are linked to it.
+struct Linker<'a> {
+    plan: &'a mut Plan,
+    lister: &'a Lister<'a>,
+    /// Names that leave the file that they share here.
+    freed: &'a HashSet<RelPath>,
+    trees: Trees,
+    /// The moves are planned, not made: what will be at a path is still elsewhere.
+    moved: Moved,
+    /// What is to be made of those that are no files and have several names.
+    specials: HashMap<RelPath, EntryKind>,
+}
+
+impl<'a> Linker<'a> {
+    fn new(plan: &'a mut Plan, lister: &'a Lister<'a>, freed: &'a HashSet<RelPath>) -> Linker<'a> {
+        let specials = plan.specials.iter();
+        let linked = specials.filter(|special| special.entry.link.is_some());
+        Linker {
+            lister,
+            freed,
+            trees: Trees::of(plan),
+            moved: Moved::back(plan),
+            specials: linked
+                .map(|special| (special.path.clone(), special.entry.meta.kind))
+                .collect(),
+            plan,
         }
-        // The moves are planned, not made: what will be at a path is still elsewhere.
-        let moved = Moved::back(plan);
-        let stat = |path: &RelPath| {
-            let path = moved.where_now(path);
-            let dir = lister.root.open_dir(&path.parent()?).ok()?;
-            dir.stat(&path.file_name()?).ok()
-        };
-        let is_settled = |path: &&RelPath| !plan.linked.contains_key(*path);
-        let settled = group
-            .members
+    }
+
+    fn plan_group(&mut self, group: &LinkGroup) {
+        // A stream tells which of its names has the content, and links the others to it.
+        if self.trees.hold_all(group) {
+            return;
+        }
+        let members = &group.members;
+        let settled = members
             .iter()
-            .filter(is_settled)
-            .find(|path| stat(path).is_some_and(|stat| stat.meta.kind != EntryKind::Dir));
-        let leader = settled.unwrap_or(&group.members[0]).clone();
-        let there = stat(&leader);
-        if let Some(file) = plan.linked.remove(&leader) {
-            plan.files.push(file);
+            .filter(|path| !self.plan.linked.contains_key(*path))
+            .find(|path| {
+                self.stat(path)
+                    .is_some_and(|stat| stat.meta.kind != EntryKind::Dir)
+            });
+        let leader = settled.unwrap_or(&members[0]);
+        let there = self.stat(leader);
+        let special = members.iter().find_map(|path| self.specials.get(path));
+        let is_file = members
+            .iter()
+            .any(|path| self.plan.linked.contains_key(path));
+        let kind = match (special, &there) {
+            (Some(kind), _) => *kind,
+            (None, Some(stat)) if !is_file => stat.meta.kind,
+            (None, _) => EntryKind::File,
+        };
+        if let Some(file) = self.plan.linked.remove(leader) {
+            self.plan.files.push(file);
         }
-        for member in group.members {
-            if member == leader {
-                continue;
-            }
-            let was_planned = plan.linked.remove(&member).is_some();
-            let leaves = freed.contains(&member) || freed.contains(&leader);
+        self.specials.remove(leader);
+        for path in members.iter().filter(|path| *path != leader) {
+            let was_planned =
+                self.plan.linked.remove(path).is_some() || self.specials.contains_key(path);
+            let leaves = self.freed.contains(path) || self.freed.contains(leader);
             let same = !leaves
                 && there
                     .as_ref()
-                    .zip(stat(&member))
+                    .zip(self.stat(path))
                     .is_some_and(|(a, b)| a.is_same_inode(&b));
             if was_planned || !same {
-                plan.links.push((member, leader.clone()));
+                self.plan.links.push(PlannedLink {
+                    path: path.clone(),
+                    leader: leader.clone(),
+                    kind,
+                });
             }
         }
-        Ok(())
+    }
+
+    /// What is at a path now, or will be when the moves are made.
+    fn stat(&self, path: &RelPath) -> Option<Stat> {
+        let path = self.moved.where_now(path);
+        let dir = self.lister.root.open_dir(&path.parent()?).ok()?;
+        let name = path.file_name()?;
+        let mut stat = dir.stat(&name).ok()?;
+        if self.lister.fake_super && stat.meta.kind == EntryKind::File {
+            fs::overlay_fake_stat(&Target::Entry(&dir, &name), &mut stat).ok()?;
+        }
+        Some(stat)
+    }
+
+    /// What is linked need not be made.
+    fn finish(self) {
+        let linked: HashSet<&RelPath> = self.plan.links.iter().map(|link| &link.path).collect();
+        self.plan
+            .specials
+            .retain(|special| !linked.contains(&special.path));
+    }
+}
+
+/// The directories that come whole.
+struct Trees(HashSet<RelPath>);
+
+impl Trees {
+    fn of(plan: &Plan) -> Trees {
+        Trees(plan.trees.iter().map(|tree| tree.path.clone()).collect())
+    }
+
+    /// The one that a path lies in.
+    fn top_of(&self, path: &RelPath) -> Option<RelPath> {
+        match self.0.is_empty() {
+            true => None,
+            false => ancestors(path).find(|at| self.0.contains(at)),
+        }
+    }
+
+    fn hold_all(&self, group: &LinkGroup) -> bool {
+        let mut members = group.members.iter();
+        members.all(|path| self.top_of(path).is_some())
     }
 }
 

@@ -112,10 +112,9 @@ impl Session<'_> {
                 self.give_credit(frame.credit_bytes)
             }
             Part::Copies { ops, cost } => {
-                let mut progress = |_| self.role.cancel.check().map_err(std::io::Error::other);
                 self.on_file(&mut file, |incoming| {
                     ops.iter()
-                        .try_for_each(|op| incoming.copy(op.to, op.from, op.len, &mut progress))
+                        .try_for_each(|op| incoming.copy(op.to, op.from, op.len))
                 })?;
                 self.give_credit(cost)
             }
@@ -174,6 +173,8 @@ impl Session<'_> {
             self.tell_progress(path);
             return Ok(());
         };
+        // What an interrupt finds half done is not given up: the next run goes on with it.
+        self.role.cancel.check()?;
         self.counts.ebb(incoming.settled_bytes());
         let path = path.clone();
         let failed = LaneFile::Failed { path: path.clone() };
@@ -196,11 +197,11 @@ impl Session<'_> {
                     incoming,
                     delta,
                 },
-                Outcome::Complete { len, hash },
+                Outcome::Complete(hash),
             ) => {
                 let arrival = self.pending.arrives(&path);
                 self.counts.ebb(incoming.settled_bytes());
-                let written = incoming.finish(self.applier()?, &entry, len, hash);
+                let written = incoming.finish(self.applier()?, &entry, hash);
                 self.landed(path, &entry, arrival, written, hash, delta)
             }
             (LaneFile::Open { path, incoming, .. }, Outcome::Fault(why)) => {

@@ -4,7 +4,6 @@
 //! credit. Small files come many to a frame; for large ones see [`lane`](super::lane).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::apply::{Failure, Landed};
 use crate::digest::ContentHash;
@@ -17,6 +16,7 @@ use crate::path::RelPath;
 use crate::protocol::frame::{Frame, decode_batch};
 use crate::protocol::message::{Fault, StreamedDir};
 use crate::session::destination::Session;
+use crate::session::destination::counts::add;
 use crate::session::destination::lane::Lane;
 use crate::session::destination::pending::Arrival;
 use crate::session::destination::plan::{Differing, FilePlan, Relocation};
@@ -158,19 +158,17 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn set_attributes(&self, item: &Differing) -> Result<()> {
-        match self
-            .applier()?
-            .set_attributes(&item.path, &item.new, &item.old)
+    /// Sets what differs of an entry; in a dry run only says so.
+    pub(super) fn set_attributes(&self, item: &Differing) -> Result<()> {
+        if let Some(applier) = &self.applier
+            && let Err(failure) = applier.set_attributes(&item.path, &item.new, &item.old)
         {
-            Ok(()) => {
-                self.counts.attributes_set.fetch_add(1, Ordering::Relaxed);
-                let kind = item.new.meta.kind;
-                self.item(&item.path, kind, Action::Attributes, item.changes);
-                Ok(())
-            }
-            Err(failure) => self.failed(&item.path, failure),
+            return self.failed(&item.path, failure);
         }
+        add(&self.counts.attributes_set, 1);
+        let kind = item.new.meta.kind;
+        self.item(&item.path, kind, Action::Attributes, item.changes);
+        Ok(())
     }
 
     /// Copies a file from another name of the destination.
@@ -187,7 +185,7 @@ impl Session<'_> {
             });
         match copied {
             Ok(_) => {
-                self.counts.copied_locally.fetch_add(1, Ordering::Relaxed);
+                add(&self.counts.copied_locally, 1);
                 let from = relocation.from.clone();
                 let action = Action::CopyLocal { from };
                 self.item(

@@ -21,7 +21,7 @@ pub(super) struct Leaders {
     /// The name that a group's content comes under.
     led: HashMap<u64, RelPath>,
     /// Names to be linked to it.
-    followers: Vec<(RelPath, u64)>,
+    followers: Vec<(RelPath, EntryKind, u64)>,
 }
 
 impl Session<'_> {
@@ -84,7 +84,8 @@ impl Session<'_> {
         let leads =
             may_lead && *leaders.led.entry(link).or_insert_with(|| plan.path.clone()) == plan.path;
         if !leads {
-            leaders.followers.push((plan.path.clone(), link));
+            let kind = plan.entry.meta.kind;
+            leaders.followers.push((plan.path.clone(), kind, link));
         }
         !leads
     }
@@ -101,9 +102,9 @@ impl Session<'_> {
     pub(super) fn link_followers(&self) -> Result<()> {
         let leaders =
             std::mem::take(&mut *self.leaders.lock().unwrap_or_else(PoisonError::into_inner));
-        for (path, link) in leaders.followers {
+        for (path, kind, link) in leaders.followers {
             match leaders.led.get(&link) {
-                Some(leader) => self.link_name(&path, leader)?,
+                Some(leader) => self.link_name(&path, leader, kind)?,
                 None => self.problem(
                     Side::Destination,
                     "link",

@@ -1,5 +1,7 @@
 //! What the destination tells those who watch: what it did, what went wrong, how far it is.
 
+use std::collections::HashSet;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use crate::apply::Failure;
@@ -11,12 +13,16 @@ use crate::events::{
 use crate::path::RelPath;
 use crate::protocol::message::Scanned;
 use crate::session::destination::Session;
+use crate::session::destination::moves::ancestors;
+use crate::session::destination::plan::all_new;
 
 impl Session<'_> {
     pub(super) fn tell(&self, event: Event) {
         self.role.tell(self.outbox, event);
     }
 
+    /// Tells what was done to an entry, after the new directories that it lies in: one thread can
+    /// have a file of a stream before another has its directory.
     pub(in crate::session) fn item(
         &self,
         path: &RelPath,
@@ -25,7 +31,16 @@ impl Session<'_> {
         changes: Changes,
     ) {
         self.counts.differ();
-        if self.options().itemize {
+        if !self.options().itemize {
+            return;
+        }
+        // Held while telling: nobody else may come between.
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for dir in told.untold_above(path) {
+            self.tell(Event::Item(new_dir(dir)));
+        }
+        let is_new_dir = kind == EntryKind::Dir && action == Action::Create;
+        if !is_new_dir || told.0.insert(path.clone()) {
             self.tell(Event::Item(Item {
                 path: path.clone(),
                 kind,
@@ -94,6 +109,41 @@ impl Session<'_> {
         summary.wire_received_bytes = self.outbox.sent_bytes();
         summary.differs |= summary.extraneous > 0 || self.counts.has_problems();
         summary
+    }
+}
+
+/// New directories that have been told, and the root where all beneath it is new.
+pub(super) struct ToldDirs(HashSet<RelPath>);
+
+impl ToldDirs {
+    /// At the start: with `empty` all that will be beneath the root is new.
+    pub(super) fn at_start(empty: bool) -> ToldDirs {
+        ToldDirs(empty.then(RelPath::root).into_iter().collect())
+    }
+
+    /// Notes the new directories above a path that have not been told, and returns them from the
+    /// uppermost down.
+    fn untold_above(&mut self, path: &RelPath) -> Vec<RelPath> {
+        let mut untold = Vec::new();
+        for dir in ancestors(path).skip(1) {
+            if self.0.contains(&dir) {
+                self.0.extend(untold.iter().cloned());
+                untold.reverse();
+                return untold;
+            }
+            untold.push(dir);
+        }
+        // None of them is new.
+        Vec::new()
+    }
+}
+
+fn new_dir(path: RelPath) -> Item {
+    Item {
+        path,
+        kind: EntryKind::Dir,
+        action: Action::Create,
+        changes: all_new(),
     }
 }
 

@@ -6,7 +6,9 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use crate::delta::{BlockSums, Draft, Op, SignatureSpec, WindowSize, hash_file, sum_file};
+use crate::delta::{
+    BlockSums, Draft, Op, SignatureSpec, UntilCancelled, WindowSize, hash_file, sum_file, zeros,
+};
 use crate::digest::ContentHash;
 use crate::error::{Error, Result};
 use crate::fs::{self, Stat};
@@ -63,10 +65,13 @@ impl Large<'_> {
     }
 
     fn send_whole(&mut self, len: u64, data: &[Range<u64>]) -> Result<io::Result<ContentHash>> {
+        let cancel = self.serving.role.cancel;
         let mut hasher = blake3::Hasher::new();
         let mut at = 0;
         for range in data {
-            hash_zeros(&mut hasher, range.start - at);
+            zeros(range.start - at, cancel, |part| {
+                hasher.update(part);
+            })?;
             let sent = self.send_range(range.clone(), |bytes| {
                 hasher.update(bytes);
             })?;
@@ -75,7 +80,9 @@ impl Large<'_> {
             }
             at = range.end;
         }
-        hash_zeros(&mut hasher, len.saturating_sub(at));
+        zeros(len.saturating_sub(at), cancel, |part| {
+            hasher.update(part);
+        })?;
         Ok(Ok(hasher.finalize().into()))
     }
 
@@ -104,12 +111,17 @@ impl Large<'_> {
         Ok(Ok(()))
     }
 
+    fn until_cancelled(&self) -> UntilCancelled<'_, File> {
+        UntilCancelled(&self.file, self.serving.role.cancel)
+    }
+
     /// Finds what the destination has already.
     fn draft(&self, len: u64, basis: Basis) -> Result<io::Result<(ContentHash, Vec<Op>)>> {
         let threads = delta_threads();
+        let file = self.until_cancelled();
         match basis.sums {
             BasisSums::Same(old) => Ok((|| {
-                let hash = hash_file(&self.file, len)?;
+                let hash = hash_file(&file, len)?;
                 let op = match hash == old && len == basis.len {
                     true => Op::Copy {
                         basis_offset: 0,
@@ -124,17 +136,17 @@ impl Large<'_> {
                     return Err(Error::protocol("a signature of another basis"));
                 }
                 Ok((|| {
-                    let hash = hash_file(&self.file, len)?;
+                    let hash = hash_file(&file, len)?;
                     let mut draft = Draft::blank(basis.len, len);
-                    draft.search(&signature, &self.file, threads)?;
+                    draft.search(&signature, &file, threads)?;
                     Ok((hash, draft.into_ops()))
                 })())
             }
             BasisSums::Staged { block, sums } => {
                 let old = BlockSums::from_bytes(block, basis.len, &sums)?;
-                let started = sum_file(&self.file, len, block, threads).and_then(|(hash, new)| {
+                let started = sum_file(&file, len, block, threads).and_then(|(hash, new)| {
                     let draft = match new {
-                        Some(new) => Draft::aligned(&old, &new.sums(), &self.file)?,
+                        Some(new) => Draft::aligned(&old, &new.sums(), &file)?,
                         None => Draft::blank(basis.len, len),
                     };
                     Ok((hash, draft))
@@ -167,7 +179,7 @@ impl Large<'_> {
             if *signature.spec() != spec {
                 return Err(Error::protocol("another signature than was asked for"));
             }
-            if let Err(err) = draft.search(&signature, &self.file, delta_threads()) {
+            if let Err(err) = draft.search(&signature, &self.until_cancelled(), delta_threads()) {
                 return Ok(Err(err));
             }
         }
@@ -245,15 +257,6 @@ fn overlaps(ranges: &[Range<u64>], within: Range<u64>) -> impl Iterator<Item = R
         .take_while(move |range| range.start < within.end)
         .map(move |range| range.start.max(within.start)..range.end.min(within.end))
         .filter(|range| !range.is_empty())
-}
-
-fn hash_zeros(hasher: &mut blake3::Hasher, mut len: u64) {
-    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-    while len > 0 {
-        let part = ZEROS.len().min(len as usize);
-        hasher.update(&ZEROS[..part]);
-        len -= part as u64;
-    }
 }
 
 fn delta_threads() -> NonZeroUsize {

@@ -80,6 +80,10 @@ pub(super) fn read(
     let outcome = read_all(role, reader, shared, outbox);
     if outcome.is_err() {
         outbox.break_off();
+        if role.forwards {
+            // Who watches was at the other end: nobody wants the work that is under way.
+            role.cancel.cancel();
+        }
     }
     shared.abort_unless_done(&outcome);
     outcome

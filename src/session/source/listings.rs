@@ -6,14 +6,13 @@ use std::collections::HashMap;
 use crate::digest::Digest;
 use crate::entry::EntryKind;
 use crate::error::Result;
-use crate::events::Problem;
 use crate::fs::ListScratch;
 use crate::manifest::listing::Row;
 use crate::manifest::record::{Entry, MAX_BUCKET_BITS, bucket_bits, bucket_digests, bucket_of};
 use crate::manifest::tree::{NodeId, Tree};
 use crate::path::{Name, RelPath};
 use crate::protocol::message::{
-    Buckets, ExpandRequest, Fault, FromSource, LinkGroup, ListingBody, ListingReply,
+    Buckets, ExpandRequest, FromSource, LinkGroup, ListingBody, ListingReply,
 };
 use crate::session::source::serving::Serving;
 
@@ -42,7 +41,7 @@ impl Serving<'_> {
         let listing = match self.list(&dir, scratch) {
             Ok(listing) => listing,
             Err(err) => {
-                self.report(&dir, "read directory", &err);
+                self.tell_unlisted(&dir, &err)?;
                 return self.reply(dir, ListingBody::Unreadable, Vec::new());
             }
         };
@@ -50,7 +49,7 @@ impl Serving<'_> {
         for problem in &listing.problems {
             // What cannot be read is not gone: the destination leaves its own alone.
             withheld.extend(problem.path.file_name());
-            self.tell_new(problem)?;
+            self.tell_new(problem.clone())?;
         }
         // A directory younger than the scan has no digest yet: the next run sees it.
         let mut entries = listing.into_entries();
@@ -65,18 +64,6 @@ impl Serving<'_> {
                 self.reply_entries(dir, entries, withheld, subdirs)
             }
         }
-    }
-
-    /// Reports an entry that cannot be read, unless the scan has done so.
-    fn tell_new(&self, problem: &Problem) -> Result<()> {
-        let known = self.scan.map_or(&[][..], |scan| &scan.problems);
-        if known.iter().any(|known| known.path == problem.path) {
-            return Ok(());
-        }
-        self.outbox.say_paid(&FromSource::Unsent {
-            path: problem.path.clone(),
-            why: Fault::Problem(problem.clone()),
-        })
     }
 
     fn reply(&self, dir: RelPath, body: ListingBody, subdirs: Vec<(Name, Digest)>) -> Result<()> {

@@ -101,10 +101,10 @@ impl<'a> Sender<'a> {
                 self.send_row(parent, row, want.basis)
             }
             // It is no longer what it was when it was listed.
-            Ok(_) => self.unsent(want.path, Fault::Changed),
+            Ok(_) => self.serving.unsent(want.path, Fault::Changed),
             Err(err) => {
                 let fault = self.fault(&want.path, &err);
-                self.unsent(want.path, fault)
+                self.serving.unsent(want.path, fault)
             }
         }
     }
@@ -139,15 +139,9 @@ impl<'a> Sender<'a> {
                     Some((_, there)) => RelPath::root().join(there),
                     None => path,
                 };
-                self.unsent(path, fault)
+                self.serving.unsent(path, fault)
             }
         }
-    }
-
-    fn unsent(&mut self, path: RelPath, why: Fault) -> Result<()> {
-        self.serving
-            .outbox
-            .say_paid(&FromSource::Unsent { path, why })
     }
 
     fn fault(&self, path: &RelPath, err: &io::Error) -> Fault {
@@ -253,13 +247,13 @@ impl<'a> Sender<'a> {
             entry: self.serving.outward(row.entry),
             delta: basis.is_some(),
         })?;
-        let outcome = match large.send(basis)? {
+        let sent = large.send(basis)?;
+        // An interrupt is no fault of the file.
+        self.serving.role.cancel.check()?;
+        let outcome = match sent {
             Ok(hash) => {
                 self.serving.facts.note(dir, FileFact::new(&row.stat, hash));
-                Outcome::Complete {
-                    len: row.stat.meta.size,
-                    hash,
-                }
+                Outcome::Complete(hash)
             }
             Err(err) if err.kind() == io::ErrorKind::ResourceBusy => Outcome::Fault(Fault::Changed),
             Err(err) => Outcome::Fault(self.fault(&path, &err)),
@@ -272,9 +266,5 @@ impl<'a> Sender<'a> {
 }
 
 pub(super) fn is_unchanged(file: &File, before: &Stat) -> io::Result<bool> {
-    let now = fs::stat_file(file)?;
-    Ok(now.meta.size == before.meta.size
-        && now.meta.mtime == before.meta.mtime
-        && now.ctime == before.ctime
-        && now.is_same_inode(before))
+    Ok(fs::stat_file(file)?.is_unchanged(before))
 }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
 use crate::error::Result;
-use crate::events::{Event, Problem, Side};
+use crate::events::{Problem, Side};
 use crate::fs::{Dir, ListScratch};
 use crate::manifest::content::{hash_of, hash_tree};
 use crate::manifest::listing::{Lister, Listing};
@@ -16,7 +16,7 @@ use crate::manifest::scan::Scan;
 use crate::manifest::state::FactBook;
 use crate::path::{Name, RelPath};
 use crate::protocol::conn::Outbox;
-use crate::protocol::message::{ExpandRequest, FromSource, Want};
+use crate::protocol::message::{ExpandRequest, Fault, FromSource, Want};
 use crate::protocol::queue::Queue;
 use crate::session::source::SourceRole;
 use crate::session::source::link::SumsSlots;
@@ -95,10 +95,6 @@ impl Serving<'_> {
         Ok(())
     }
 
-    pub(super) fn tell(&self, event: Event) {
-        self.role.tell(self.outbox, event);
-    }
-
     /// A directory's listing, complete.
     pub(super) fn list(&self, dir: &RelPath, scratch: &mut ListScratch) -> io::Result<Listing> {
         let node = self
@@ -146,11 +142,28 @@ impl Serving<'_> {
         }
     }
 
-    pub(super) fn report(&self, path: &RelPath, act: &str, err: &io::Error) {
-        // An interrupt is no fault of the entry.
-        if !self.role.cancel.is_cancelled() {
-            self.tell(Event::Problem(self.problem(path, act, err)));
+    /// Tells the destination why it learns nothing of a directory.
+    pub(super) fn tell_unlisted(&self, dir: &RelPath, err: &io::Error) -> Result<()> {
+        // An interrupt is no fault of the directory.
+        self.role.cancel.check()?;
+        match err.kind() {
+            io::ErrorKind::NotFound => self.unsent(dir.clone(), Fault::Vanished),
+            _ => self.tell_new(self.problem(dir, "read directory", err)),
         }
+    }
+
+    /// Tells the destination of an entry that cannot be read, unless the scan has found it.
+    pub(super) fn tell_new(&self, problem: Problem) -> Result<()> {
+        let known = self.scan.map_or(&[][..], |scan| &scan.problems);
+        if known.iter().any(|known| known.path == problem.path) {
+            return Ok(());
+        }
+        self.unsent(problem.path.clone(), Fault::Problem(problem))
+    }
+
+    /// Tells the destination that something will not come.
+    pub(super) fn unsent(&self, path: RelPath, why: Fault) -> Result<()> {
+        self.outbox.say_paid(&FromSource::Unsent { path, why })
     }
 
     pub(super) fn problem(&self, path: &RelPath, act: &str, err: &io::Error) -> Problem {

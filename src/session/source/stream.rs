@@ -7,7 +7,6 @@ use std::sync::{Arc, PoisonError};
 use crate::digest::Digest;
 use crate::entry::EntryKind;
 use crate::error::{Error, Result};
-use crate::events::Event;
 use crate::fs::ListScratch;
 use crate::manifest::listing::{Listing, Row};
 use crate::manifest::record::Entry;
@@ -66,7 +65,6 @@ impl Ticket {
 pub(super) struct Streamed {
     entries: AtomicU64,
     bytes: AtomicU64,
-    problems: AtomicU64,
 }
 
 impl Serving<'_> {
@@ -94,17 +92,12 @@ impl Serving<'_> {
         let listing = match admitted.and_then(|()| self.list(&job.dir, scratch)) {
             Ok(listing) => listing,
             Err(err) => {
-                self.report(&job.dir, "read directory", &err);
-                self.count_streamed(0, 0, 1);
-                self.outbox.say_paid(&FromSource::Dir(StreamedDir {
-                    dir: job.dir.clone(),
-                    entries: Vec::new(),
-                }))?;
+                self.tell_unlisted(&job.dir, &err)?;
                 return job.ticket.settle(self);
             }
         };
         for problem in &listing.problems {
-            self.tell(Event::Problem(problem.clone()));
+            self.tell_new(problem.clone())?;
         }
         self.count_listing(&listing);
         let subdirs = self.subdirs_to_enter(&listing);
@@ -139,11 +132,10 @@ impl Serving<'_> {
             .rows
             .iter()
             .filter(|row| row.entry.meta.kind == EntryKind::File);
-        self.count_streamed(
-            listing.rows.len() as u64,
-            files.map(|row| row.entry.meta.size).sum(),
-            listing.problems.len() as u64,
-        );
+        let bytes = files.map(|row| row.entry.meta.size).sum();
+        let entries = listing.rows.len() as u64;
+        self.streamed.entries.fetch_add(entries, Ordering::Relaxed);
+        self.streamed.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn subdirs_to_enter(&self, listing: &Listing) -> Vec<Name> {
@@ -183,11 +175,7 @@ impl Serving<'_> {
     }
 
     fn say_dir(&self, dir: &RelPath, entries: Vec<Entry>) -> Result<()> {
-        let mut parts = split(entries, ENTRIES_A_MESSAGE);
-        if parts.is_empty() {
-            parts.push(Vec::new());
-        }
-        for entries in parts {
+        for entries in split(entries, ENTRIES_A_MESSAGE) {
             let frame = encode_message(&FromSource::Dir(StreamedDir {
                 dir: dir.clone(),
                 entries,
@@ -195,14 +183,6 @@ impl Serving<'_> {
             self.outbox.send_paid(frame)?;
         }
         Ok(())
-    }
-
-    fn count_streamed(&self, entries: u64, bytes: u64, problems: u64) {
-        self.streamed.entries.fetch_add(entries, Ordering::Relaxed);
-        self.streamed.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.streamed
-            .problems
-            .fetch_add(problems, Ordering::Relaxed);
     }
 
     /// What a streamed source amounts to; its digests were never needed.
@@ -221,7 +201,8 @@ impl Serving<'_> {
             links: self.lister.links.digest(),
             entries: self.streamed.entries.load(Ordering::Relaxed),
             bytes: self.streamed.bytes.load(Ordering::Relaxed),
-            problems: self.streamed.problems.load(Ordering::Relaxed),
+            // Each has been told of where it was met.
+            problems: 0,
             moved_device: false,
         })
     }
