@@ -256,7 +256,7 @@ impl Incoming {
         Ok(Landed {
             literal_bytes: self.literal_bytes,
             matched_bytes: self.matched_bytes,
-            stat: fs::stat_file(&self.file).during("stat")?,
+            file: self.file,
         })
     }
 

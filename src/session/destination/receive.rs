@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::apply::{Existing, Failure, Incoming as IncomingFile, Keep, Landed};
+use crate::apply::{Existing, Failure, Incoming as IncomingFile, Keep, Landed, Original};
 use crate::delta::{Signature, SignatureSpec, UntilCancelled};
 use crate::digest::ContentHash;
 use crate::entry::EntryKind;
@@ -512,10 +512,15 @@ impl Session<'_> {
             .existing(&relocation.from)
             .map_err(|err| Failure::new("open", err))
             .and_then(|old| {
+                let stat = fs::stat_file(&old.file).map_err(|err| Failure::new("stat", err))?;
+                let original = Original {
+                    file: &old.file,
+                    stat: &stat,
+                };
                 let cancel = self.role.cancel;
                 let mut progress = |_| cancel.check().map_err(std::io::Error::other);
                 let Relocation { to, entry, .. } = relocation;
-                applier.copy_to_new_file(to, entry, &old.file, &mut progress)
+                applier.copy_to_new_file(to, entry, original, &mut progress)
             });
         match copied {
             Ok(_) => {
@@ -539,12 +544,12 @@ impl Session<'_> {
         &self,
         path: &RelPath,
         entry: &Entry,
-        file: &std::fs::File,
+        original: Original<'_>,
     ) -> std::result::Result<Landed, Failure> {
         let applier = self
             .applier()
             .map_err(|err| Failure::new("write", std::io::Error::other(err)))?;
-        applier.copy_file(path, entry, file, &mut |bytes| {
+        applier.copy_file(path, entry, original, &mut |bytes| {
             self.throttle
                 .spend(bytes as usize, self.role.cancel)
                 .map_err(std::io::Error::other)
@@ -583,8 +588,9 @@ impl Session<'_> {
 
     /// Keeps a written file's hash for the state.
     fn remember_hash(&self, path: &RelPath, landed: &Landed, hash: ContentHash) {
-        if let Some(dir) = path.parent() {
-            self.facts.note(&dir, FileFact::new(&landed.stat, hash));
+        // Without the fact, a later run reads the file again.
+        if let (Some(dir), Ok(stat)) = (path.parent(), fs::stat_file(&landed.file)) {
+            self.facts.note(&dir, FileFact::new(&stat, hash));
         }
     }
 }
