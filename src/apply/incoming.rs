@@ -102,7 +102,7 @@ impl Basis {
 
     /// Whether what was taken on trust is still so.
     fn is_as_known(&self) -> io::Result<bool> {
-        Ok(!self.trusted || fs::stat_file(&self.old.file)?.is_unchanged(&self.old.stat))
+        Ok(!self.trusted || fs::stat_file(&self.old.file)?.is_unchanged_since(&self.old.stat))
     }
 }
 
@@ -313,7 +313,7 @@ impl Incoming {
         Ok(Landed {
             literal_bytes: self.literal_bytes,
             matched_bytes: self.matched_bytes,
-            stat: fs::stat_file(&self.file).during("stat")?,
+            file: self.file,
             blocks: blocks.filter(|_| self.len > delta::Mode::SEARCH_MAX_LEN),
             replaced: self.basis.map(|basis| basis.old.stat),
         })

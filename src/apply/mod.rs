@@ -18,7 +18,7 @@ mod remove;
 pub use aside::{Aside, TRASH_NAME, TrashDir};
 pub use dress::Refusals;
 pub use failure::{During, Failure};
-pub use file::Landed;
+pub use file::{Landed, Original};
 pub use incoming::{Existing, Incoming, Keep};
 pub use remove::Removed;
 

@@ -185,9 +185,14 @@ fn a_copy_that_fails_half_way_leaves_the_old_file() {
     std::fs::write(from.path(), vec![1; 1 << 20]).unwrap();
     let entry = file_entry("f", MIB);
     let mut stop = |_| Err(io::Error::other("stopped"));
+    let stat = fs::stat_file(from.as_file()).unwrap();
+    let original = Original {
+        file: from.as_file(),
+        stat: &stat,
+    };
     let copied = place
         .applier
-        .copy_file(&rel("f"), &entry, from.as_file(), &mut stop);
+        .copy_file(&rel("f"), &entry, original, &mut stop);
     assert_eq!(copied.unwrap_err().act, "copy");
     assert_eq!(place.read("f"), "old");
     assert_eq!(place.names(""), ["f"]);
@@ -200,9 +205,14 @@ fn a_source_that_became_shorter_leaves_the_old_file() {
     let from = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(from.path(), "short").unwrap();
     let entry = file_entry("f", 5000);
+    let stat = fs::stat_file(from.as_file()).unwrap();
+    let original = Original {
+        file: from.as_file(),
+        stat: &stat,
+    };
     let copied = place
         .applier
-        .copy_file(&rel("f"), &entry, from.as_file(), &mut |_| Ok(()));
+        .copy_file(&rel("f"), &entry, original, &mut |_| Ok(()));
     let kind = copied.unwrap_err().source.kind();
     assert_eq!(kind, io::ErrorKind::UnexpectedEof);
     assert_eq!(place.read("f"), "old");

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::fs::{self, Stat};
 use crate::protocol::frame::{DATA_BYTES, encode_data};
 use crate::protocol::message::{Basis, BasisSums, CopyRange, FromSource};
-use crate::session::source::send::is_unchanged;
+use crate::session::source::send::require_unchanged;
 use crate::session::source::serving::Serving;
 
 /// Copies a message names at most.
@@ -30,7 +30,7 @@ pub(super) struct Large<'a> {
 }
 
 impl Large<'_> {
-    /// Sends the content; the inner error is the file's, `ResourceBusy` where it changed.
+    /// Sends the content; the inner error is the file's.
     pub(super) fn send(mut self, basis: Option<Basis>) -> Result<io::Result<ContentHash>> {
         let len = self.stat.meta.size;
         let data = match self.data_ranges() {
@@ -44,12 +44,7 @@ impl Large<'_> {
                 Err(err) => Err(err),
             },
         };
-        Ok(
-            sent.and_then(|hash| match is_unchanged(&self.file, &self.stat)? {
-                true => Ok(hash),
-                false => Err(io::ErrorKind::ResourceBusy.into()),
-            }),
-        )
+        Ok(sent.and_then(|hash| require_unchanged(&self.file, &self.stat).map(|()| hash)))
     }
 
     fn data_ranges(&self) -> io::Result<Vec<Range<u64>>> {
