@@ -182,17 +182,42 @@ fn a_manifest_is_not_written_into_its_directory() {
 #[test]
 fn a_reader_that_leaves_is_no_fault() {
     for args in [&["man", "sync"][..], &["completions", "bash"], &["--help"]] {
-        let (reader, writer) = std::io::pipe().unwrap();
-        drop(reader);
-        let output = Command::new(env!("CARGO_BIN_EXE_cutover"))
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(writer)
-            .stderr(Stdio::piped())
-            .spawn()
-            .and_then(|child| child.wait_with_output())
-            .unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{args:?}");
-        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert_eq!(without_a_reader(args), (String::new(), Some(0)), "{args:?}");
     }
+    let dir = tempfile::tempdir().unwrap();
+    let (src, dst) = (dir.path().join("src"), dir.path().join("dst"));
+    std::fs::create_dir(&src).unwrap();
+    std::fs::create_dir(&dst).unwrap();
+    for n in 0..100 {
+        std::fs::write(src.join(n.to_string()), "x").unwrap();
+    }
+    let ends = [src.to_str().unwrap(), dst.to_str().unwrap()];
+    for (args, code) in [
+        (&["sync", "-n", "-i"][..], 0),
+        (&["diff"], 1),
+        (&["verify"], 1),
+    ] {
+        let told = without_a_reader(&[args, &ends].concat());
+        assert_eq!(told, (String::new(), Some(code)), "{args:?}");
+    }
+}
+
+/// What a command says on standard error, and its exit code, when its standard output is closed.
+fn without_a_reader(args: &[&str]) -> (String, Option<i32>) {
+    let state = tempfile::tempdir().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_cutover"))
+        .args(args)
+        .env("XDG_STATE_HOME", state.path())
+        .stdin(Stdio::null())
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .and_then(|child| child.wait_with_output())
+        .unwrap();
+    (
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+        output.status.code(),
+    )
 }

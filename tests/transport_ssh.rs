@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use cutover::digest::ContentHash;
 use cutover::error::{Error, ErrorClass};
-use cutover::events::{Event, Observer, Silent};
+use cutover::events::{Cancel, Event, Observer, Silent};
 use cutover::transport::{Link, RemoteOptions, RemotePath, open_agent};
 use sshd::{HOST, Sshd};
 use tempfile::TempDir;
@@ -94,11 +94,11 @@ impl StandIn {
 }
 
 fn open(options: &RemoteOptions) -> Link {
-    open_agent(&host(HOST), options, &Silent).unwrap()
+    open_agent(&host(HOST), options, &Silent, &Cancel::new()).unwrap()
 }
 
 fn fails(name: &str, options: &RemoteOptions) -> String {
-    match open_agent(&host(name), options, &Silent) {
+    match open_agent(&host(name), options, &Silent, &Cancel::new()) {
         Ok(_) => panic!("an agent started"),
         Err(err) => {
             assert_eq!(err.class(), ErrorClass::Connection, "{err}");
@@ -163,7 +163,10 @@ fn missing_agent_is_uploaded_once_and_started() {
     let (sshd, stand_in) = (Sshd::start(), StandIn::new());
     let notes = Notes::default();
     let options = stand_in.options(&sshd);
-    echo(open_agent(&host(HOST), &options, &notes).unwrap(), 10);
+    echo(
+        open_agent(&host(HOST), &options, &notes, &Cancel::new()).unwrap(),
+        10,
+    );
     let installed = sshd
         .home()
         .join(format!(".cache/cutover/agent-{}", stand_in.hash()));
@@ -177,7 +180,10 @@ fn missing_agent_is_uploaded_once_and_started() {
     );
 
     let again = Notes::default();
-    echo(open_agent(&host(HOST), &options, &again).unwrap(), 10);
+    echo(
+        open_agent(&host(HOST), &options, &again, &Cancel::new()).unwrap(),
+        10,
+    );
     let installs = |notes: Notes| {
         let notes = notes.0.into_inner().unwrap();
         notes
@@ -522,7 +528,7 @@ fn command_that_executes_words_gets_host_and_words() {
     let script = "[ \"$1 $2\" = '-i box' ] || exit 9; shift 2; exec \"$@\"";
     let options = wrapped(&stand_in, &dir, script);
     echo(
-        open_agent(&host("box"), &options, &Silent).unwrap(),
+        open_agent(&host("box"), &options, &Silent, &Cancel::new()).unwrap(),
         1 << 20,
     );
     assert!(dir.path().join(".cache/cutover").exists());
@@ -535,8 +541,11 @@ fn wrapper_without_a_host_is_given_an_empty_one() {
         shell: Some(format!("env HOME={}", dir.path().display())),
         ..stand_in.bare_options()
     };
-    echo(open_agent(&host(""), &options, &Silent).unwrap(), 1 << 20);
-    let err = open_agent(&host(""), &stand_in.bare_options(), &Silent)
+    echo(
+        open_agent(&host(""), &options, &Silent, &Cancel::new()).unwrap(),
+        1 << 20,
+    );
+    let err = open_agent(&host(""), &stand_in.bare_options(), &Silent, &Cancel::new())
         .err()
         .unwrap();
     assert!(matches!(err, Error::Usage(_)), "{err}");
@@ -561,7 +570,10 @@ fn sudo_that_asks_for_a_password_is_explained() {
         &bin.join("sudo"),
         "[ \"$1 $2\" = '-n --' ] && shift 2 && exec \"$@\"",
     );
-    echo(open_agent(&host("box"), &options, &Silent).unwrap(), 1000);
+    echo(
+        open_agent(&host("box"), &options, &Silent, &Cancel::new()).unwrap(),
+        1000,
+    );
 }
 
 #[test]
@@ -574,6 +586,93 @@ fn command_behind_a_terminal_is_refused() {
     );
     let err = fails("box", &options);
     assert!(err.contains("behind a terminal"), "{err}");
+}
+
+#[test]
+fn what_is_no_shell_is_an_error_at_once_that_shows_what_it_printed() {
+    let (stand_in, dir) = (StandIn::new(), TempDir::new().unwrap());
+    let started = Instant::now();
+    for (script, expected) in [
+        (
+            "printf '\\037\\000\\001'; sleep 60",
+            "printed \"\\#037\\#000\"",
+        ),
+        (
+            "yes no agent | head -c 100000; sleep 60",
+            "printed \"no agent",
+        ),
+        (
+            "echo hello; exit 4",
+            "printed \"hello\" before the agent started",
+        ),
+        ("no-such-command", "the remote shell ended (exit code 127)"),
+    ] {
+        let err = fails("box", &wrapped(&stand_in, &dir, script));
+        assert!(err.contains(expected), "{err}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_shell_that_greets_and_then_says_nothing_is_given_up_soon() {
+    let (stand_in, dir) = (StandIn::new(), TempDir::new().unwrap());
+    let started = Instant::now();
+    let mut options = wrapped(&stand_in, &dir, "echo hello; sleep 60");
+    options.connect_timeout = Duration::from_secs(600);
+    let err = fails("box", &options);
+    assert!(err.contains("printed \"hello\" and then nothing"), "{err}");
+    assert!(started.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn a_command_that_says_nothing_is_given_up_in_time() {
+    let (stand_in, dir) = (StandIn::new(), TempDir::new().unwrap());
+    // Without a terminal: nobody could type a password.
+    let probe = std::process::Command::new("sh")
+        .args(["-c", "exec 2>/dev/null; : </dev/tty"])
+        .status();
+    if probe.unwrap().success() {
+        // Past the test runner, which keeps what a test that passes prints to itself.
+        let line =
+            b"SKIPPED: a_command_that_says_nothing_is_given_up_in_time: a terminal is there\n";
+        std::io::stderr().write_all(line).unwrap();
+        return;
+    }
+    let mut options = wrapped(&stand_in, &dir, "sleep 60");
+    options.connect_timeout = Duration::from_secs(1);
+    let started = Instant::now();
+    let err = fails("box", &options);
+    assert!(
+        err.contains("no agent started on box within 1 seconds"),
+        "{err}"
+    );
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn an_interrupt_ends_the_opening() {
+    let (sshd, stand_in) = (Sshd::with("ForceCommand sleep 60"), StandIn::new());
+    let dir = TempDir::new().unwrap();
+    let silent = wrapped(&stand_in, &dir, "exec sleep 60");
+    // As when Ctrl-C reaches the command before us.
+    let interrupted = wrapped(&stand_in, &dir, "sleep 0.48; kill -INT $$");
+    for (name, options) in [
+        (HOST, stand_in.options(&sshd)),
+        ("box", silent),
+        ("box", interrupted),
+    ] {
+        let cancel = Cancel::new();
+        let stop = cancel.clone();
+        let stopper = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(500));
+            stop.cancel();
+        });
+        let started = Instant::now();
+        let outcome = open_agent(&host(name), &options, &Silent, &cancel).map(|_| ());
+        assert!(matches!(outcome, Err(Error::Interrupted)), "{outcome:?}");
+        assert!(started.elapsed() < Duration::from_secs(5), "{name}");
+        stopper.join().unwrap();
+    }
 }
 
 #[test]
@@ -592,7 +691,13 @@ fn command_that_is_never_finished_ends_when_aborted() {
     let (stand_in, dir) = (StandIn::new(), TempDir::new().unwrap());
     // A child that holds the streams and outlives the command itself.
     let script = "printf 'cutover-agent 1 x\\n'; trap '' TERM; sleep 30 & wait; wait";
-    let mut link = open_agent(&host("box"), &wrapped(&stand_in, &dir, script), &Silent).unwrap();
+    let mut link = open_agent(
+        &host("box"),
+        &wrapped(&stand_in, &dir, script),
+        &Silent,
+        &Cancel::new(),
+    )
+    .unwrap();
     let mut reader = link.reader;
     let blocked = thread::spawn(move || reader.read(&mut [0; 16]).unwrap());
     let started = Instant::now();

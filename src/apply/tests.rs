@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::*;
 use crate::digest::ContentHash;
@@ -23,6 +23,7 @@ const WHEN: Timestamp = Timestamp {
 struct Place {
     dir: tempfile::TempDir,
     applier: Applier,
+    cancel: Cancel,
 }
 
 impl Place {
@@ -33,6 +34,7 @@ impl Place {
     fn keeping(keep: &options::Keep, write: options::Write) -> Place {
         let dir = tempfile::tempdir().unwrap();
         let root = Dir::open_root(dir.path()).unwrap();
+        let cancel = Cancel::new();
         let options = ApplyOptions {
             rules: RecordRules {
                 fidelity: Fidelity::default(),
@@ -41,10 +43,12 @@ impl Place {
             },
             write,
             fake_super: false,
+            cancel: cancel.clone(),
             aside: Aside::open(&root, keep).unwrap(),
         };
         Place {
             applier: Applier::new(root, options),
+            cancel,
             dir,
         }
     }
@@ -224,11 +228,11 @@ fn small_content_without_its_hash_is_not_written() {
 fn large_content_without_its_hash_does_not_get_the_name() {
     let place = Place::new();
     std::fs::write(place.at("f"), "old").unwrap();
-    let mut incoming = place.applier.begin(&rel("f"), None).unwrap();
+    let mut incoming = place.applier.begin(&rel("f"), 3, None).unwrap();
     incoming.write(0, b"new").unwrap();
     let entry = file_entry("f", 3);
     let hash = ContentHash::of(b"other");
-    let finished = incoming.finish(&place.applier, &entry, 3, hash);
+    let finished = incoming.finish(&place.applier, &entry, hash);
     assert_eq!(finished.unwrap_err().act, "verify");
     assert_eq!(place.read("f"), "old");
     assert_eq!(place.names(""), ["f"]);
@@ -237,7 +241,7 @@ fn large_content_without_its_hash_does_not_get_the_name() {
 #[test]
 fn parts_out_of_order_are_refused() {
     let place = Place::new();
-    let mut incoming = place.applier.begin(&rel("f"), None).unwrap();
+    let mut incoming = place.applier.begin(&rel("f"), 15, None).unwrap();
     incoming.write(10, b"later").unwrap();
     let early = incoming.write(0, b"earlier").unwrap_err();
     assert_eq!(early.source.kind(), io::ErrorKind::InvalidData);
@@ -246,16 +250,70 @@ fn parts_out_of_order_are_refused() {
 }
 
 #[test]
+fn a_file_does_not_grow_beyond_what_was_announced() {
+    let place = Place::new();
+    std::fs::write(place.at("f"), "0123456789").unwrap();
+    let old = place.applier.existing(&rel("f")).unwrap();
+    let mut incoming = place.applier.begin(&rel("f"), 8, Some(old)).unwrap();
+    for refused in [
+        incoming.write(6, b"end"),
+        incoming.write(u64::MAX, b"end"),
+        incoming.copy(0, 0, 9),
+        incoming.copy(u64::MAX, 0, 1),
+    ] {
+        assert_eq!(
+            refused.unwrap_err().source.kind(),
+            io::ErrorKind::InvalidData
+        );
+    }
+    assert_eq!(incoming.settled_bytes(), 0);
+}
+
+#[test]
+fn an_interrupt_ends_the_hashing_of_a_hole_and_keeps_what_has_come() {
+    const HUGE: u64 = 1 << 42;
+    let start = vec![1; MIB as usize];
+    let interrupted = |act: fn(Incoming, &Applier) -> Result<(), Failure>| {
+        let place = Place::new();
+        let mut incoming = place.applier.begin(&rel("f"), HUGE, None).unwrap();
+        incoming.write(0, &start).unwrap();
+        let began = Instant::now();
+        let outcome = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(50));
+                place.cancel.cancel();
+            });
+            act(incoming, &place.applier)
+        });
+        assert_eq!(outcome.unwrap_err().act, "hash");
+        assert!(began.elapsed() < Duration::from_secs(2));
+        place.names("").len()
+    };
+    let to_the_end = |incoming: Incoming, applier: &Applier| {
+        let entry = file_entry("f", HUGE);
+        let hash = ContentHash::of(b"never reached");
+        incoming.finish(applier, &entry, hash).map(|_| ())
+    };
+    assert_eq!(interrupted(to_the_end), 1);
+    let to_a_part = |mut incoming: Incoming, _: &Applier| {
+        let written = incoming.write(HUGE - 1, b"x");
+        incoming.abandon(Keep::Partial);
+        written
+    };
+    assert_eq!(interrupted(to_a_part), 1);
+}
+
+#[test]
 fn what_no_part_covers_is_a_hole() {
     let place = Place::new();
-    let mut incoming = place.applier.begin(&rel("f"), None).unwrap();
+    let mut incoming = place.applier.begin(&rel("f"), 16 * MIB, None).unwrap();
     let data = vec![7; 4096];
     incoming.write(8 * MIB, &data).unwrap();
     let mut whole = vec![0; 16 * MIB as usize];
     whole[8 * MIB as usize..][..4096].copy_from_slice(&data);
     let (len, hash) = (whole.len() as u64, ContentHash::of(&whole));
     let entry = file_entry("f", len);
-    incoming.finish(&place.applier, &entry, len, hash).unwrap();
+    incoming.finish(&place.applier, &entry, hash).unwrap();
     assert!(std::fs::read(place.at("f")).unwrap() == whole);
     let blocks = std::fs::metadata(place.at("f")).unwrap().blocks();
     assert!(blocks * 512 < MIB, "{blocks} blocks are in use");
@@ -266,13 +324,13 @@ fn a_patch_takes_what_it_can_from_the_old_file() {
     let place = Place::new();
     std::fs::write(place.at("f"), "0123456789").unwrap();
     let old = place.applier.existing(&rel("f")).unwrap();
-    let mut incoming = place.applier.begin(&rel("f"), Some(old)).unwrap();
+    let mut incoming = place.applier.begin(&rel("f"), 10, Some(old)).unwrap();
     incoming.copy(0, 5, 5).unwrap();
     incoming.write(5, b"new").unwrap();
     incoming.copy(8, 0, 2).unwrap();
     let hash = ContentHash::of(b"56789new01");
     let entry = file_entry("f", 10);
-    let landed = incoming.finish(&place.applier, &entry, 10, hash).unwrap();
+    let landed = incoming.finish(&place.applier, &entry, hash).unwrap();
     assert_eq!(place.read("f"), "56789new01");
     assert_eq!((landed.literal_bytes, landed.matched_bytes), (3, 7));
 }
@@ -282,7 +340,7 @@ fn a_copy_from_beyond_the_old_file_is_refused() {
     let place = Place::new();
     std::fs::write(place.at("f"), "0123456789").unwrap();
     let old = place.applier.existing(&rel("f")).unwrap();
-    let mut incoming = place.applier.begin(&rel("f"), Some(old)).unwrap();
+    let mut incoming = place.applier.begin(&rel("f"), 10, Some(old)).unwrap();
     for (from, len) in [(5, 6), (u64::MAX, 2)] {
         let refused = incoming.copy(0, from, len).unwrap_err();
         assert_eq!(refused.source.kind(), io::ErrorKind::InvalidData);
@@ -293,7 +351,7 @@ fn a_copy_from_beyond_the_old_file_is_refused() {
 fn an_unfinished_file_stays_only_where_it_is_worth_going_on_with() {
     for (len, stays) in [(MIB as usize, 1), (1000, 0)] {
         let place = Place::new();
-        let mut incoming = place.applier.begin(&rel("f"), None).unwrap();
+        let mut incoming = place.applier.begin(&rel("f"), len as u64, None).unwrap();
         incoming.write(0, &vec![1; len]).unwrap();
         incoming.abandon(Keep::Partial);
         let names = place.names("");
@@ -312,12 +370,12 @@ fn in_place_a_file_keeps_its_inode_and_nothing_may_move_in_it() {
     std::fs::write(place.at("f"), "0123456789").unwrap();
     let inode = std::fs::metadata(place.at("f")).unwrap().ino();
     let old = place.applier.existing(&rel("f")).unwrap();
-    let mut incoming = place.applier.begin(&rel("f"), Some(old)).unwrap();
+    let mut incoming = place.applier.begin(&rel("f"), 5, Some(old)).unwrap();
     incoming.copy(0, 0, 3).unwrap();
+    assert!(incoming.copy(3, 0, 2).is_err());
     incoming.write(3, b"xy").unwrap();
-    assert!(incoming.copy(5, 0, 2).is_err());
     let (entry, hash) = (file_entry("f", 5), ContentHash::of(b"012xy"));
-    incoming.finish(&place.applier, &entry, 5, hash).unwrap();
+    incoming.finish(&place.applier, &entry, hash).unwrap();
     assert_eq!(place.read("f"), "012xy");
     assert_eq!(std::fs::metadata(place.at("f")).unwrap().ino(), inode);
 }

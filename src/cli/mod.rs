@@ -30,12 +30,12 @@ or without a slash at the end.
 Exit codes:
   0    done; for diff and verify: no difference
   1    diff and verify: the two sides differ
-  2    the command line makes no sense
-  3    some entries failed; the rest is done
+  2    the command line makes no sense, or not with what is there
+  3    some entries failed, and the rest is done; or the run could not begin or go on
   4    some entries changed while they were copied; the rest is done
   5    refused by a guard: nothing was deleted
-  6    the other host could not be reached or went away
-  7    another run is working on the same directory
+  6    the other host could not be reached, went away or broke the protocol
+  7    another run writes to one of the trees, or reads the one to be written to
   130  interrupted; the same command goes on where it stopped";
 
 /// Moves large workspaces between machines and keeps a warm standby until the switch

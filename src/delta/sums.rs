@@ -15,6 +15,8 @@ use serde_bytes::ByteBuf;
 use super::parallel;
 use super::{BlockSize, DeltaError, MAX_BLOCKS, ReadAt};
 use crate::digest::ContentHash;
+use crate::error::Error;
+use crate::events::Cancel;
 
 /// A block's chaining value, cut short: as the content hash decides in the end, a collision costs
 /// a second transfer and nothing else, and 128 bits make one unthinkable.
@@ -272,6 +274,19 @@ pub fn hash_file(file: &(impl ReadAt + ?Sized), len: u64) -> io::Result<ContentH
         hasher.update(bytes);
     })?;
     Ok(hasher.finalize().into())
+}
+
+/// Adds `len` zeros to a content hash: a hole, which has no bytes to read.
+///
+/// There is no shorter way than hashing them: BLAKE3 numbers its chunks, so no two subtrees of
+/// zeros have the same value.
+pub fn hash_zeros(hasher: &mut Hasher, len: u64, cancel: &Cancel) -> Result<(), Error> {
+    static ZEROS: [u8; READ_BYTES] = [0; READ_BYTES];
+    for part in parallel::cut(0..len, READ_BYTES as u64) {
+        cancel.check()?;
+        hasher.update(&ZEROS[..(part.end - part.start) as usize]);
+    }
+    Ok(())
 }
 
 /// The sum that a block of these bytes at this offset has; `offset` is a multiple of a block size

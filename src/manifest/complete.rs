@@ -27,6 +27,8 @@ impl Lister<'_> {
                 Ok(()) => listing.rows.push(row),
                 Err(err) if err.kind() == io::ErrorKind::NotFound => {}
                 Err(err) => {
+                    // An interrupt is no fault of the entry.
+                    self.cancel.check().map_err(io::Error::other)?;
                     let entry_path = path.join(&row.entry.name);
                     listing
                         .problems

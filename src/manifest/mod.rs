@@ -9,5 +9,6 @@ pub mod owners;
 pub mod record;
 pub mod recorded;
 pub mod scan;
+pub mod spool;
 pub mod state;
 pub mod tree;

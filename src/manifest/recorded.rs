@@ -125,6 +125,9 @@ impl<W: Write> Recorder<W> {
 
     fn write(&mut self, record: &impl Serialize) -> io::Result<()> {
         let bytes = postcard::to_stdvec(record).map_err(io::Error::other)?;
+        if bytes.len() > MAX_RECORD {
+            return Err(io::Error::other("a directory has too many entries for it"));
+        }
         self.hasher.update(&bytes);
         self.out.write_all(&(bytes.len() as u32).to_le_bytes())?;
         self.out.write_all(&bytes)

@@ -86,7 +86,7 @@ pub enum FromSource {
         /// How it went.
         outcome: Outcome,
     },
-    /// A wanted or streamed file that never began.
+    /// A wanted or streamed file that never began, or a directory that cannot be read.
     Unsent {
         /// Which one.
         path: RelPath,
@@ -324,8 +324,6 @@ pub struct StreamedDir {
     /// What is in it: all of it where content is not sent, else all but files with content to
     /// come. A large one comes in several parts.
     pub entries: Vec<Entry>,
-    /// Whether it could be read.
-    pub readable: bool,
 }
 
 /// Names that share one file.
@@ -386,13 +384,8 @@ pub struct CopyRange {
 /// How a file's sending ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// It is complete, with this length and content hash.
-    Complete {
-        /// Length in bytes.
-        len: u64,
-        /// Content hash.
-        hash: ContentHash,
-    },
+    /// It is complete, with this content hash.
+    Complete(ContentHash),
     /// It is not to be had.
     Fault(Fault),
 }

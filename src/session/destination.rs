@@ -128,6 +128,7 @@ impl DestinationRole<'_> {
             // The thread that failed knows best why: what the leading one sees is its echo.
             let outcome = match (outcome, cause) {
                 (Err(Error::Connection(_)), Some(cause)) => Err(cause),
+                (Err(Error::Interrupted), Some(cause)) if self.forwards => Err(cause),
                 (outcome, _) => outcome,
             };
             if let Err(err) = &outcome {

@@ -1,11 +1,11 @@
 //! Writes a manifest of a local tree.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::{self, BufWriter};
+use std::collections::HashMap;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::events::{Cancel, Event, Observer, Side, Summary};
@@ -16,11 +16,12 @@ use crate::manifest::listing::{Lister, Listing, SizeLimits};
 use crate::manifest::owners::KeepOwners;
 use crate::manifest::record::{Entry, RecordRules};
 use crate::manifest::recorded::{Header, Recorder};
-use crate::manifest::scan::{ScanOptions, scan};
+use crate::manifest::scan::{Scan, ScanOptions, scan};
+use crate::manifest::spool::Spool;
 use crate::options::SyncOptions;
-use crate::path::RelPath;
+use crate::path::{RelPath, escape};
 use crate::session::modes::ModeRules;
-use crate::session::root::{SourceRoot, trash_name};
+use crate::session::root::{RootLock, SourceRoot, trash_name};
 use crate::session::{open_state, scan_threads};
 
 /// Reads the tree at `root` with its content and writes its manifest to `out`, which is replaced
@@ -34,6 +35,7 @@ pub fn export_manifest(
 ) -> Result<Summary> {
     let started = std::time::Instant::now();
     let source = SourceRoot::open(root)?;
+    let _lock = RootLock::shared(&source.dir, root)?;
     let rules = RecordRules {
         fidelity: options.fidelity,
         granularity_ns: 1,
@@ -65,92 +67,143 @@ pub fn export_manifest(
         rehash: options.rehash,
         cancel,
     };
-    let failed = |err: io::Error| Error::io("write manifest", out.as_os_str().as_bytes(), err);
-    let temp = out.with_extension("cutover-partial");
-    let file = File::create_new(&temp)
-        .map_err(|err| Error::io("create", temp.as_os_str().as_bytes(), err))?;
-    let header = Header {
-        root: lister
-            .root_entry()
-            .map_err(|err| Error::io("read", root.as_os_str().as_bytes(), err))?
-            .entry,
-        granularity_ns: source_granularity(&source.dir),
-        rules,
-    };
-    let written = Recorder::create(BufWriter::new(file), &header)
-        .map_err(failed)
-        .and_then(|recorder| {
-            record(&lister, options, recorder, observer).and_then(|(recorder, scan)| {
-                let users = Users::new();
-                let text = |name: Vec<u8>| String::from_utf8(name).ok();
-                let file = recorder
-                    .finish(
-                        |uid| users.user_name(uid).and_then(text),
-                        |gid| users.group_name(gid).and_then(text),
-                    )
-                    .map_err(failed)?
-                    .into_inner()
-                    .map_err(|err| failed(err.into_error()))?;
-                file.sync_all().map_err(failed)?;
-                std::fs::rename(&temp, out).map_err(failed)?;
-                Ok(scan)
-            })
-        });
-    if written.is_err() {
-        // The first failure is what counts.
-        let _ = std::fs::remove_file(&temp);
+    let draft = Draft::create(out)?;
+    let recorded = record(&lister, options, &draft, observer);
+    let finished = recorded.and_then(|scan| draft.finish().map(|()| scan));
+    let scan = finished.inspect_err(|_| draft.discard())?;
+    for problem in &scan.problems {
+        observer.observe(Event::Problem(problem.clone()));
     }
     Ok(Summary {
+        source_entries: scan.entries,
+        source_bytes: scan.bytes,
+        problems: scan.problems.len() as u64,
         elapsed: started.elapsed(),
-        ..written?
+        ..Summary::default()
     })
 }
 
-type FileRecorder = Recorder<BufWriter<File>>;
-
+/// Scans the tree and writes what was found.
 fn record(
     lister: &Lister<'_>,
     options: &SyncOptions,
-    mut recorder: FileRecorder,
+    draft: &Draft,
     observer: &dyn Observer,
-) -> Result<(FileRecorder, Summary)> {
-    let listings: Mutex<BTreeMap<RelPath, Vec<Entry>>> = Mutex::default();
-    let sink = |path: &RelPath, listing: &Listing| {
-        let entries = listing.rows.iter().map(|row| row.entry.clone()).collect();
-        let mut listings = listings.lock().unwrap_or_else(PoisonError::into_inner);
-        listings.insert(path.clone(), entries);
+) -> Result<Scan> {
+    let spool = Spool::create(draft.scratch()?);
+    let keep = |path: &RelPath, listing: &Listing| {
+        let entries: Vec<&Entry> = listing.rows.iter().map(|row| &row.entry).collect();
+        spool.put(path, &entries);
     };
-    let scanned = scan(
+    let scan = scan(
         lister,
         ScanOptions {
             threads: scan_threads(),
             one_file_system: options.selection.one_file_system,
-            sink: Some(&sink),
+            sink: Some(&keep),
         },
         observer,
     )?;
-    let listings = listings
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
+    let header = Header {
+        root: scan.root.clone(),
+        granularity_ns: source_granularity(lister.root),
+        rules: lister.rules,
+    };
+    write(draft, &header, spool).map_err(|err| draft.failed(err))?;
+    Ok(scan)
+}
+
+/// Writes the manifest of what a scan has left.
+fn write(draft: &Draft, header: &Header, spool: Spool) -> io::Result<()> {
+    let mut recorder = Recorder::create(BufWriter::new(&draft.file), header)?;
     // Numbered in the order of the paths, so that equal trees have equal manifests.
     let mut numbers = HashMap::new();
-    for (path, mut entries) in listings {
+    spool.finish(|path, mut entries| {
         for link in entries.iter_mut().filter_map(|entry| entry.link.as_mut()) {
             let next = numbers.len() as u64;
             *link = *numbers.entry(*link).or_insert(next);
         }
-        recorder
-            .dir(&path, entries)
-            .map_err(|err| Error::io("write", b"the manifest", err))?;
+        recorder.dir(path, entries)
+    })?;
+    let users = Users::new();
+    let text = |name: Vec<u8>| String::from_utf8(name).ok();
+    recorder
+        .finish(
+            |uid| users.user_name(uid).and_then(text),
+            |gid| users.group_name(gid).and_then(text),
+        )?
+        .flush()
+}
+
+/// The manifest's file until it is whole: beside its place, locked by whoever writes it.
+struct Draft {
+    file: File,
+    path: PathBuf,
+    out: PathBuf,
+}
+
+impl Draft {
+    /// Starts a draft, or takes over what a killed run left of one.
+    fn create(out: &Path) -> Result<Draft> {
+        let mut path = out.as_os_str().to_owned();
+        path.push(".cutover-partial");
+        let path = PathBuf::from(path);
+        let failed = |err| Error::io("create", path.as_os_str().as_bytes(), err);
+        loop {
+            let mut options = File::options();
+            let file = options.create(true).truncate(false).write(true).open(&path);
+            let file = file.map_err(failed)?;
+            match file.try_lock() {
+                // Some network filesystems have no locks.
+                Ok(()) | Err(TryLockError::Error(_)) => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(Error::Locked(format!(
+                        "another run is writing {}; wait for it, or choose another file with -o",
+                        escape(out.as_os_str().as_bytes())
+                    )));
+                }
+            }
+            // Between opening and locking, the run that held it may have given it its name.
+            let is_there = path.metadata().is_ok_and(|there| {
+                file.metadata()
+                    .is_ok_and(|here| (here.dev(), here.ino()) == (there.dev(), there.ino()))
+            });
+            if is_there {
+                file.set_len(0).map_err(failed)?;
+                let out = out.to_path_buf();
+                return Ok(Draft { file, path, out });
+            }
+        }
     }
-    for problem in &scanned.problems {
-        observer.observe(Event::Problem(problem.clone()));
+
+    /// A file without a name on the same filesystem.
+    fn scratch(&self) -> Result<File> {
+        let mut path = self.path.clone().into_os_string();
+        path.push("-scratch");
+        let mut options = File::options();
+        options.create(true).truncate(true).read(true).write(true);
+        options
+            .open(&path)
+            .and_then(|file| fs::remove_file(&path).map(|()| file))
+            .map_err(|err| Error::io("create", path.as_bytes(), err))
     }
-    let summary = Summary {
-        source_entries: scanned.entries,
-        source_bytes: scanned.bytes,
-        problems: scanned.problems.len() as u64,
-        ..Summary::default()
-    };
-    Ok((recorder, summary))
+
+    fn failed(&self, err: io::Error) -> Error {
+        Error::io("write manifest", self.out.as_os_str().as_bytes(), err)
+    }
+
+    /// Gives the file its name.
+    fn finish(&self) -> Result<()> {
+        let finish = || {
+            self.file.sync_all()?;
+            fs::rename(&self.path, &self.out)
+        };
+        finish().map_err(|err| self.failed(err))
+    }
+
+    /// Removes the file.
+    fn discard(&self) {
+        // The failure that led here is what counts; the next run takes over what is left.
+        let _ = fs::remove_file(&self.path);
+    }
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorClass, Result};
 use crate::events::{Event, Observer, Phase, Side, Summary, Warning};
 use crate::fs::Dir;
 use crate::manifest::state::State;
@@ -54,7 +54,12 @@ pub struct Job {
 /// counts; an error means that the run ended early.
 pub fn run(job: &Job, observer: Arc<dyn Observer>, cancel: &Cancel) -> Result<Summary> {
     let started = Instant::now();
-    let summary = run_between(job, observer.as_ref(), cancel)?;
+    let summary = run_between(job, observer.as_ref(), cancel).map_err(|err| match err.class() {
+        // Whichever end heard of it first: a connection that was cut, an end that gave up.
+        ErrorClass::Connection if cancel.is_cancelled() => Error::Interrupted,
+        ErrorClass::Interrupted => Error::Interrupted,
+        _ => err,
+    })?;
     Ok(Summary {
         elapsed: started.elapsed(),
         ..summary
@@ -69,20 +74,20 @@ fn run_between(job: &Job, observer: &dyn Observer, cancel: &Cancel) -> Result<Su
         (Location::Local(source), Location::Remote(_)) => {
             observer.observe(Event::Phase(Phase::Connecting));
             let role = source_role(job, source, observer, cancel);
-            let link = reach(job, Side::Destination, observer)?;
+            let link = reach(job, Side::Destination, observer, cancel)?;
             with_link(link, cancel, |link| role.run(link.reader, link.writer))
         }
         (Location::Remote(_), Location::Local(destination)) => {
             observer.observe(Event::Phase(Phase::Connecting));
             let role = destination_role(job, destination, None, observer, cancel);
-            let link = reach(job, Side::Source, observer)?;
+            let link = reach(job, Side::Source, observer, cancel)?;
             with_link(link, cancel, |link| role.run(link.reader, link.writer))
         }
         (Location::Remote(_), Location::Remote(_)) => {
             observer.observe(Event::Phase(Phase::Connecting));
             relay::run(
-                reach(job, Side::Source, observer)?,
-                reach(job, Side::Destination, observer)?,
+                reach(job, Side::Source, observer, cancel)?,
+                reach(job, Side::Destination, observer, cancel)?,
                 observer,
                 cancel,
             )
@@ -159,7 +164,7 @@ fn run_local(
 }
 
 /// Reaches the agent at one end of a job and tells it what it shall be.
-fn reach(job: &Job, side: Side, observer: &dyn Observer) -> Result<Link> {
+fn reach(job: &Job, side: Side, observer: &dyn Observer, cancel: &Cancel) -> Result<Link> {
     let location = match side {
         Side::Source => &job.source,
         Side::Destination => &job.destination,
@@ -167,7 +172,7 @@ fn reach(job: &Job, side: Side, observer: &dyn Observer) -> Result<Link> {
     let Location::Remote(remote) = location else {
         return Err(Error::Usage(format!("the {} is not remote", side.noun())));
     };
-    let mut link = open_agent(remote, &job.remote, observer)?;
+    let mut link = open_agent(remote, &job.remote, observer, cancel)?;
     agent::send_open(
         &mut link,
         &Open {

@@ -23,6 +23,10 @@ const MARK: &[u8] = b"cutover-agent";
 /// little enough to hold.
 const NOISE_MAX_BYTES: usize = 64 << 10;
 
+/// How long it may say nothing once it has printed something that is no answer: startup files
+/// of a shell may take seconds, also on a busy host.
+pub(super) const QUIET_LIMIT: Duration = Duration::from_secs(10);
+
 /// Bytes written at a time while uploading.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -107,7 +111,9 @@ pub(super) enum Answer {
     Failed(Step),
     /// The stream ended.
     Ended,
-    /// More was printed than a greeting can be.
+    /// Something was printed that is no answer, and nothing for [`QUIET_LIMIT`] after it.
+    Quiet,
+    /// More was printed than a greeting can be, or other than text.
     Noise,
 }
 
@@ -122,7 +128,7 @@ pub(super) enum Step {
     Hash,
 }
 
-/// Reads one answer and not a byte more, keeping what came before it in `noise`.
+/// Reads one answer and not a byte more, however long the first byte takes, keeping what came before it in `noise`.
 pub(super) async fn read_answer(
     stream: &mut UnixStream,
     noise: &mut Vec<u8>,
@@ -132,7 +138,14 @@ pub(super) async fn read_answer(
     loop {
         // A byte at a time: an answer is one short line, and what follows is the agent's.
         let mut byte = [0];
-        if stream.read(&mut byte).await? == 0 {
+        let read = match noise.len() == start {
+            true => stream.read(&mut byte).await?,
+            false => match timeout(QUIET_LIMIT, stream.read(&mut byte)).await {
+                Ok(read) => read?,
+                Err(_) => return Ok(Answer::Quiet),
+            },
+        };
+        if read == 0 {
             return Ok(Answer::Ended);
         }
         noise.push(byte[0]);
@@ -143,7 +156,7 @@ pub(super) async fn read_answer(
             }
             line_start = noise.len();
         }
-        if noise.len() - start > NOISE_MAX_BYTES {
+        if byte[0] == 0 || noise.len() - start > NOISE_MAX_BYTES {
             return Ok(Answer::Noise);
         }
     }
@@ -269,6 +282,13 @@ mod tests {
             assert_eq!(answer, Answer::Noise);
             assert!(noise.len() <= NOISE_MAX_BYTES + 1);
         }
+    }
+
+    #[test]
+    fn what_is_no_text_is_given_up_at_once() {
+        let (answer, noise, _) = answer_to(b"\x1f\0\0\0binary");
+        assert_eq!(answer, Answer::Noise);
+        assert_eq!(noise, b"\x1f\0");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What ssh's complaints mean and what to do about them. ssh has one exit code for all of them,
 //! so its words are all there is to go by; what is not recognised is shown as it came.
 
-use super::stderr::last_lines;
+use super::stderr::Said;
 use crate::error::Error;
 
 /// A complaint that is recognised by its words.
@@ -69,19 +69,20 @@ const COMPLAINTS: &[Complaint] = &[
 ];
 
 /// Whether `stderr` holds a complaint of ssh's own, rather than of what it ran.
-pub(super) fn is_ssh_complaint(stderr: &str) -> bool {
+pub(super) fn is_ssh_complaint(stderr: &Said) -> bool {
     find(stderr).is_some()
 }
 
-fn find(stderr: &str) -> Option<&'static Complaint> {
+fn find(stderr: &Said) -> Option<&'static Complaint> {
+    let stderr = stderr.text();
     COMPLAINTS
         .iter()
         .find(|complaint| complaint.marks.iter().any(|mark| stderr.contains(mark)))
 }
 
 /// The error for a connection that ssh could not make.
-pub(super) fn cannot_connect(destination: &str, stderr: &str) -> Error {
-    let lines = last_lines(stderr);
+pub(super) fn cannot_connect(destination: &str, stderr: &Said) -> Error {
+    let lines = stderr.last_lines();
     Error::Connection(match find(stderr) {
         Some(Complaint { what, advice, .. }) => {
             format!("cannot connect to {destination}: {what}; {advice}{lines}")
@@ -91,20 +92,21 @@ pub(super) fn cannot_connect(destination: &str, stderr: &str) -> Error {
 }
 
 /// The error for a `sudo` that would not run the agent, if that is what `stderr` tells.
-pub(super) fn sudo_refused(destination: &str, stderr: &str) -> Option<Error> {
-    let advice = if stderr.contains("password is required") || stderr.contains("a terminal") {
+pub(super) fn sudo_refused(destination: &str, stderr: &Said) -> Option<Error> {
+    let text = stderr.text();
+    let advice = if text.contains("password is required") || text.contains("a terminal") {
         "it asks for a password, which cannot be typed here; allow the command without one \
          (NOPASSWD in sudoers) or log in as root"
-    } else if stderr.contains("not in the sudoers") || stderr.contains("not allowed") {
+    } else if text.contains("not in the sudoers") || text.contains("not allowed") {
         "the user may not run it; allow it in sudoers or log in as root"
-    } else if stderr.contains("sudo: not found") || stderr.contains("sudo: command not found") {
+    } else if text.contains("sudo: not found") || text.contains("sudo: command not found") {
         "there is no sudo; log in as root"
     } else {
         return None;
     };
     Some(Error::Connection(format!(
         "sudo on {destination} does not run the agent: {advice}{}",
-        last_lines(stderr)
+        stderr.last_lines()
     )))
 }
 
@@ -148,7 +150,7 @@ mod tests {
             ),
         ];
         for (said, expected) in cases {
-            let text = cannot_connect("u@h", said).to_string();
+            let text = cannot_connect("u@h", &Said::unseen(said)).to_string();
             assert!(text.starts_with("cannot connect to u@h: "), "{text}");
             assert!(text.contains(expected), "{text}");
         }
@@ -156,7 +158,7 @@ mod tests {
 
     #[test]
     fn unknown_complaint_is_shown_as_it_came() {
-        let text = cannot_connect("h", "kex_exchange: strange\r\n").to_string();
+        let text = cannot_connect("h", &Said::unseen("kex_exchange: strange\r\n")).to_string();
         assert_eq!(
             text,
             "cannot connect to h: ssh failed\n    kex_exchange: strange"
@@ -165,8 +167,8 @@ mod tests {
 
     #[test]
     fn sudo_that_asks_for_a_password_is_named() {
-        let err = sudo_refused("h", "sudo: a password is required\n").unwrap();
+        let err = sudo_refused("h", &Said::unseen("sudo: a password is required\n")).unwrap();
         assert!(err.to_string().contains("NOPASSWD"), "{err}");
-        assert!(sudo_refused("h", "segfault").is_none());
+        assert!(sudo_refused("h", &Said::unseen("segfault")).is_none());
     }
 }

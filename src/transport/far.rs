@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use super::master::Master;
-use super::stderr::{Echo, Stderr, last_lines};
+use super::stderr::{Echo, Stderr};
 use super::{Aborter, Link, LinkGuard, LinkReader, LinkWriter};
 use crate::error::{Error, Result};
 
@@ -208,7 +208,7 @@ impl LinkGuard for FarGuard {
             Ok(exit) => format!("failed {}", exit.shown()),
             Err(_) => "does not end".to_owned(),
         };
-        let lines = last_lines(&self.stderr.tail());
+        let lines = self.stderr.tail().last_lines();
         let name = &self.name;
         Err(Error::Connection(format!(
             "the agent on {name} {what}{lines}"

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -11,22 +11,22 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use openssh::Session;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::control::{ControlDir, Life, as_ssh_argument};
 use super::explain::cannot_connect;
 use super::location::RemotePath;
+use super::patience::{LOGIN_LIMIT, Patience};
 use super::remote::RemoteOptions;
-use super::stderr::{Echo, Stderr};
+use super::stderr::{Echo, Said, Stderr};
 use crate::error::{Error, Result};
-
-/// How long a person may take over ssh's prompts. Servers hang up after two minutes
-/// (`LoginGraceTime`); this is for those that do not.
-pub(super) const LOGIN_LIMIT: Duration = Duration::from_secs(300);
 
 /// How long an unused connection stays when nobody asked for it to persist: enough for the next
 /// command of this run, little enough that a killed run leaves nothing behind.
 const LINGER: Duration = Duration::from_secs(10);
+
+/// How often a lock that another run holds is tried: soon enough to go unnoticed.
+const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long the local ssh process may take to answer on its control socket.
 const CONTROL_LIMIT: Duration = Duration::from_secs(5);
@@ -47,7 +47,11 @@ pub(super) struct Master {
 
 impl Master {
     /// Takes up a connection that an earlier run left, or opens one.
-    pub(super) async fn open(remote: &RemotePath, options: &RemoteOptions) -> Result<Master> {
+    pub(super) async fn open(
+        remote: &RemotePath,
+        options: &RemoteOptions,
+        patience: Patience<'_>,
+    ) -> Result<Master> {
         let dir = ControlDir::open()?;
         let mut key = connection_key(remote, options);
         let socket = dir.socket(Life::Persist, &key);
@@ -58,16 +62,16 @@ impl Master {
             key.extend(unique().to_le_bytes());
             key.extend(std::process::id().to_le_bytes());
             let socket = dir.socket(Life::Run, &key);
-            return Master::connect(socket, Life::Run, LINGER, remote, options).await;
+            return Master::connect(socket, Life::Run, LINGER, remote, options, patience).await;
         };
         // Whoever comes second waits for the first one's prompts, and then has its connection.
-        let _lock = lock(&socket)?;
+        let _lock = patience.wait_on(lock(&socket)).await??;
         if is_alive(&socket).await {
             return Ok(Master::reused(socket));
         }
         // ssh would leave a stale socket alone and go on without sharing.
         remove_stale(&socket)?;
-        Master::connect(socket, Life::Persist, persist, remote, options).await
+        Master::connect(socket, Life::Persist, persist, remote, options, patience).await
     }
 
     fn reused(socket: PathBuf) -> Master {
@@ -84,6 +88,7 @@ impl Master {
         idle: Duration,
         remote: &RemotePath,
         options: &RemoteOptions,
+        patience: Patience<'_>,
     ) -> Result<Master> {
         let destination = remote.destination();
         let tuning = tuning(remote, options)?;
@@ -96,7 +101,7 @@ impl Master {
             // Of the user's configuration, what would get in the way of a connection that only
             // carries our commands: a second bind of a forwarded port, a command of its own.
             .args(["-oClearAllForwardings=yes", "-oRemoteCommand=none"])
-            .args(tuning)
+            .args(tuning.args)
             .args(connection_args(remote, options))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -106,14 +111,21 @@ impl Master {
         // It holds the other end of the pipe.
         drop(command);
         let stderr = Stderr::watch(reader, Echo::On);
-        let limit = options.connect_timeout + LOGIN_LIMIT;
-        let status = match timeout(limit, child.wait()).await {
-            Ok(status) => status.map_err(cannot_run_ssh)?,
-            Err(_) => return Err(cannot_connect(&destination, "login timed out")),
+        // Whether there is a terminal or not: ssh has more ways to ask, and hangs up by itself.
+        let limit = tuning.connect_timeout + LOGIN_LIMIT;
+        let status = match patience.wait(limit, child.wait()).await? {
+            Some(status) => status.map_err(cannot_run_ssh)?,
+            None => {
+                return Err(cannot_connect(
+                    &destination,
+                    &Said::unseen("login timed out"),
+                ));
+            }
         };
         if !status.success() {
             return Err(cannot_connect(&destination, &stderr.tail()));
         }
+        stderr.mute();
         Ok(Master {
             socket,
             life,
@@ -151,14 +163,18 @@ async fn is_alive(socket: &Path) -> bool {
 }
 
 /// Keeps two runs from opening the same connection at once. Dropping the file unlocks it.
-fn lock(socket: &Path) -> Result<File> {
+async fn lock(socket: &Path) -> Result<File> {
     let path = socket.with_extension("lock");
-    let open = || {
-        let file = File::options().create(true).append(true).open(&path)?;
-        file.lock()?;
-        Ok::<_, io::Error>(file)
-    };
-    open().map_err(|err| Error::io("lock", path.as_os_str().as_bytes(), err))
+    let failed = |err| Error::io("lock", path.as_os_str().as_bytes(), err);
+    let file = File::options().create(true).append(true).open(&path);
+    let file = file.map_err(failed)?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => sleep(LOCK_INTERVAL).await,
+            Err(TryLockError::Error(err)) => return Err(failed(err)),
+        }
+    }
 }
 
 fn remove_stale(socket: &Path) -> Result<()> {
@@ -197,8 +213,15 @@ fn connection_args(remote: &RemotePath, options: &RemoteOptions) -> Vec<OsString
     args
 }
 
-/// The options that we would set, less those that the user's configuration sets.
-fn tuning(remote: &RemotePath, options: &RemoteOptions) -> Result<Vec<String>> {
+/// What ssh is to do beyond what the user's configuration says.
+struct Tuning {
+    /// The options that we would set, less those that the configuration sets.
+    args: Vec<String>,
+    /// How long connecting may take, by the configuration or by ours.
+    connect_timeout: Duration,
+}
+
+fn tuning(remote: &RemotePath, options: &RemoteOptions) -> Result<Tuning> {
     let wants_gcm = cpu_has_aes(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default());
     let chosen = ConfigQuery::start(connection_args(remote, options))?;
     let default = wants_gcm
@@ -207,10 +230,14 @@ fn tuning(remote: &RemotePath, options: &RemoteOptions) -> Result<Vec<String>> {
     let chosen = chosen.finish(&remote.destination())?;
     let is = |name, value| chosen.get(name).is_some_and(|found| found == value);
     let mut args = Vec::new();
-    if is("connecttimeout", "none") {
-        let seconds = options.connect_timeout.as_secs().max(1);
-        args.push(format!("-oConnectTimeout={seconds}"));
-    }
+    let configured = chosen
+        .get("connecttimeout")
+        .and_then(|limit| limit.parse().ok());
+    let seconds = configured.unwrap_or_else(|| {
+        let ours = options.connect_timeout.as_secs().max(1);
+        args.push(format!("-oConnectTimeout={ours}"));
+        ours
+    });
     if is("serveraliveinterval", "0") {
         args.push(format!("-oServerAliveInterval={ALIVE_INTERVAL_S}"));
     }
@@ -222,7 +249,10 @@ fn tuning(remote: &RemotePath, options: &RemoteOptions) -> Result<Vec<String>> {
             .and_then(|ciphers| gcm_first(ciphers));
         args.extend(preferred.map(|ciphers| format!("-oCiphers={ciphers}")));
     }
-    Ok(args)
+    Ok(Tuning {
+        args,
+        connect_timeout: Duration::from_secs(seconds),
+    })
 }
 
 /// A running `ssh -G`, which prints what ssh would use and connects nowhere.
@@ -244,8 +274,7 @@ impl ConfigQuery {
     fn finish(self, destination: &str) -> Result<HashMap<String, String>> {
         let output = self.0.wait_with_output().map_err(cannot_run_ssh)?;
         if !output.status.success() {
-            let stderr = String::from_utf8_lossy(&output.stderr);
-            return Err(cannot_connect(destination, &stderr));
+            return Err(cannot_connect(destination, &Said::unseen(output.stderr)));
         }
         let text = String::from_utf8_lossy(&output.stdout);
         let pairs = text.lines().filter_map(|line| line.split_once(' '));

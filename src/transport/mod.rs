@@ -11,6 +11,8 @@ mod explain;
 mod far;
 mod location;
 mod master;
+mod opening;
+mod patience;
 mod remote;
 mod shell;
 mod stderr;

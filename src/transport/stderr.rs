@@ -2,10 +2,12 @@
 //! part, because its last lines say why the command failed.
 
 use std::io::{self, PipeReader, Read, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
 
 use crate::path::escape;
 
@@ -20,6 +22,11 @@ const SHOWN_LINES: usize = 5;
 /// behind can hold its stderr open for ever.
 const DRAIN: Duration = Duration::from_millis(500);
 
+/// How long a line waits before it is shown. A command that fails says why and ends at once: its
+/// words are then part of the error, and not shown twice. One that goes on may want something of
+/// the person at the terminal, to whom so short a wait is none.
+const HOLD: Duration = Duration::from_millis(500);
+
 /// Whether what a command says is also shown as it comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Echo {
@@ -31,29 +38,52 @@ pub(super) enum Echo {
 
 /// A command's stderr, being read.
 pub(super) struct Stderr {
-    kept: Arc<Mutex<Vec<u8>>>,
-    echo: Arc<AtomicBool>,
+    heard: Arc<Mutex<Heard>>,
     ended: mpsc::Receiver<()>,
+}
+
+/// What a command has said last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Said {
+    shown: Vec<u8>,
+    unshown: Vec<u8>,
+}
+
+struct Heard {
+    kept: Said,
+    echo: Echo,
+    /// Where it is shown.
+    screen: Box<dyn Write + Send>,
 }
 
 impl Stderr {
     /// Reads `pipe` to its end, in a thread of its own.
-    pub(super) fn watch(mut pipe: PipeReader, echo: Echo) -> Stderr {
-        let kept = Arc::new(Mutex::new(Vec::new()));
-        let echo = Arc::new(AtomicBool::new(echo == Echo::On));
+    pub(super) fn watch(pipe: PipeReader, echo: Echo) -> Stderr {
+        Stderr::watch_on(pipe, echo, Box::new(io::stderr()))
+    }
+
+    fn watch_on(mut pipe: PipeReader, echo: Echo, screen: Box<dyn Write + Send>) -> Stderr {
+        let heard = Arc::new(Mutex::new(Heard {
+            kept: Said::default(),
+            echo,
+            screen,
+        }));
         let (end, ended) = mpsc::channel();
         let stderr = Stderr {
-            kept: Arc::clone(&kept),
-            echo: Arc::clone(&echo),
+            heard: Arc::clone(&heard),
             ended,
         };
         thread::spawn(move || {
             let mut chunk = [0; 1024];
-            while let Ok(len @ 1..) = pipe.read(&mut chunk) {
-                keep(&kept, &chunk[..len]);
-                if echo.load(Ordering::Relaxed) {
-                    // Nobody to show it to is no reason to stop reading.
-                    let _ = io::stderr().write_all(&chunk[..len]);
+            loop {
+                let due = lock(&heard).due();
+                if !is_ready(&pipe, due) {
+                    lock(&heard).show();
+                    continue;
+                }
+                match pipe.read(&mut chunk) {
+                    Ok(len @ 1..) => lock(&heard).kept.push(&chunk[..len]),
+                    _ => break,
                 }
             }
             // The receiver is gone when nobody asked.
@@ -62,38 +92,98 @@ impl Stderr {
         stderr
     }
 
-    /// From here on keeps only: the other end has started and a progress bar may be drawn.
+    /// Shows what was held back, and from here on keeps only: the other end has started and a
+    /// progress bar may be drawn.
     pub(super) fn mute(&self) {
-        self.echo.store(false, Ordering::Relaxed);
+        let mut heard = lock(&self.heard);
+        if heard.echo == Echo::On {
+            heard.show();
+            heard.echo = Echo::Off;
+        }
     }
 
-    /// What the command said last, as it came. To be asked when it has ended.
-    pub(super) fn tail(&self) -> String {
+    /// What the command said last. To be asked when it has ended.
+    pub(super) fn tail(&self) -> Said {
         // Either the end was reached, or it will not be in time; what there is then will do.
         let _ = self.ended.recv_timeout(DRAIN);
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&kept).into_owned()
+        lock(&self.heard).kept.clone()
     }
 }
 
-fn keep(kept: &Mutex<Vec<u8>>, chunk: &[u8]) {
-    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-    kept.extend_from_slice(chunk);
-    let surplus = kept.len().saturating_sub(KEPT_BYTES);
-    kept.drain(..surplus);
+impl Heard {
+    /// How long to wait for more before what there is must be shown; `None`: for ever.
+    fn due(&self) -> Option<Duration> {
+        let waits = self.echo == Echo::On && !self.kept.unshown.is_empty();
+        waits.then_some(HOLD)
+    }
+
+    fn show(&mut self) {
+        // Muted since the wait began.
+        if self.echo == Echo::Off {
+            return;
+        }
+        let unshown = std::mem::take(&mut self.kept.unshown);
+        // Nobody to show it to is no reason to stop reading.
+        let _ = self.screen.write_all(&unshown);
+        self.kept.shown.extend(unshown);
+        keep_end(&mut self.kept.shown);
+    }
 }
 
-/// The last lines of `text`, indented beneath the sentence that they explain, or nothing.
-pub(super) fn last_lines(text: &str) -> String {
-    let lines: Vec<&str> = text
-        .lines()
-        .map(str::trim_end)
-        .filter(|line| !line.is_empty())
-        .collect();
-    lines[lines.len().saturating_sub(SHOWN_LINES)..]
-        .iter()
-        .map(|line| format!("\n    {}", escape(line.as_bytes())))
-        .collect()
+impl Said {
+    /// Words that nobody has seen yet, as a command printed them.
+    pub(super) fn unseen(text: impl Into<Vec<u8>>) -> Said {
+        Said {
+            shown: Vec::new(),
+            unshown: text.into(),
+        }
+    }
+
+    /// All of it, to be searched.
+    pub(super) fn text(&self) -> String {
+        let all = [&self.shown[..], &self.unshown].concat();
+        String::from_utf8_lossy(&all).into_owned()
+    }
+
+    /// The last lines that were not shown as they came, indented beneath the sentence that they
+    /// explain, or nothing.
+    pub(super) fn last_lines(&self) -> String {
+        let text = String::from_utf8_lossy(&self.unshown);
+        let lines: Vec<&str> = text
+            .lines()
+            .map(str::trim_end)
+            .filter(|line| !line.is_empty())
+            .collect();
+        lines[lines.len().saturating_sub(SHOWN_LINES)..]
+            .iter()
+            .map(|line| format!("\n    {}", escape(line.as_bytes())))
+            .collect()
+    }
+
+    fn push(&mut self, chunk: &[u8]) {
+        self.unshown.extend_from_slice(chunk);
+        keep_end(&mut self.unshown);
+    }
+}
+
+fn keep_end(bytes: &mut Vec<u8>) {
+    let surplus = bytes.len().saturating_sub(KEPT_BYTES);
+    bytes.drain(..surplus);
+}
+
+fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
+    heard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for something to read, or the end; false when `limit` has passed without either.
+fn is_ready(pipe: &PipeReader, limit: Option<Duration>) -> bool {
+    let limit = limit.map(|limit| Timespec {
+        tv_sec: 0,
+        tv_nsec: limit.subsec_nanos().into(),
+    });
+    let mut fds = [PollFd::new(pipe, PollFlags::IN)];
+    // A failure is the read's to tell.
+    !matches!(poll(&mut fds, limit.as_ref()), Ok(0))
 }
 
 #[cfg(test)]
@@ -109,15 +199,72 @@ mod tests {
         }
         drop(writer);
         let tail = stderr.tail();
-        assert!(tail.len() <= KEPT_BYTES);
+        assert!(tail.text().len() <= KEPT_BYTES);
         assert_eq!(
-            last_lines(&tail),
+            tail.last_lines(),
             "\n    line 9995\n    line 9996\n    line 9997\n    line 9998\n    line 9999"
         );
     }
 
     #[test]
     fn control_characters_are_made_harmless() {
-        assert_eq!(last_lines("\r\n\x1b[2Jboo\r\n"), "\n    \\#033[2Jboo");
+        let said = Said::unseen("\r\n\x1b[2Jboo\r\n");
+        assert_eq!(said.last_lines(), "\n    \\#033[2Jboo");
+    }
+
+    /// A command's stderr, and what is shown of it.
+    fn shown_on_a_page() -> (io::PipeWriter, Stderr, PipeReader) {
+        let (reader, writer) = io::pipe().unwrap();
+        let (page, screen) = io::pipe().unwrap();
+        let stderr = Stderr::watch_on(reader, Echo::On, Box::new(screen));
+        (writer, stderr, page)
+    }
+
+    fn rest_of(mut page: PipeReader) -> String {
+        let mut text = String::new();
+        page.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn last_words_are_kept_for_the_error_and_not_shown_before_it() {
+        let (mut writer, stderr, page) = shown_on_a_page();
+        writer.write_all(b"Connection refused\n").unwrap();
+        drop(writer);
+        let tail = stderr.tail();
+        assert_eq!(tail.last_lines(), "\n    Connection refused");
+        drop(stderr);
+        assert_eq!(rest_of(page), "");
+    }
+
+    #[test]
+    fn what_was_shown_while_it_went_on_is_not_said_again() {
+        let (mut writer, stderr, mut page) = shown_on_a_page();
+        writer.write_all(b"Log in at example.org\n").unwrap();
+        let mut first = [0; 22];
+        page.read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"Log in at example.org\n");
+        writer.write_all(b"too late\n").unwrap();
+        drop(writer);
+        let tail = stderr.tail();
+        assert_eq!(tail.last_lines(), "\n    too late");
+        assert!(tail.text().contains("Log in"), "it is still searched");
+        drop(stderr);
+        assert_eq!(rest_of(page), "");
+    }
+
+    #[test]
+    fn a_greeting_is_shown_before_the_screen_is_given_up() {
+        let (mut writer, stderr, page) = shown_on_a_page();
+        writer.write_all(b"Welcome\n").unwrap();
+        while lock(&stderr.heard).kept.unshown.is_empty() {
+            thread::yield_now();
+        }
+        stderr.mute();
+        writer.write_all(b"chatter\n").unwrap();
+        drop(writer);
+        assert_eq!(stderr.tail().last_lines(), "\n    chatter");
+        drop(stderr);
+        assert_eq!(rest_of(page), "Welcome\n");
     }
 }

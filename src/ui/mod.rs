@@ -89,6 +89,15 @@ pub enum ShowProgress {
     No,
 }
 
+/// How far bytes travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Both ends are on this host.
+    Here,
+    /// An end is on another.
+    Far,
+}
+
 /// How a run is shown.
 #[derive(Clone, Debug)]
 pub struct View {
@@ -104,6 +113,8 @@ pub struct View {
     pub progress: ShowProgress,
     /// Which way content goes, as itemised lines show it.
     pub direction: Direction,
+    /// How far: only between hosts is traffic told.
+    pub reach: Reach,
 }
 
 /// What became of standard output.

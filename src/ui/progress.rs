@@ -4,11 +4,11 @@ use std::io::{self, IsTerminal};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::events::Event;
+use crate::events::{Event, Phase};
 
 use super::lock;
 use super::screen::Screen;
@@ -20,6 +20,14 @@ const BAR_INTERVAL: Duration = Duration::from_millis(100);
 /// How often a line is written to a log: often enough to see life in it, seldom enough that an
 /// hour's run stays readable.
 const LINE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long the other host may take before the terminal says what is waited for: most are reached
+/// sooner, and a person at a prompt is not disturbed at once.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What it says then. There is no bar yet, since ssh may be asking on its line.
+const WAITING: &str = "cutover: still waiting for the other host: it may be asking for a password \
+                       or a confirmation; Ctrl-C gives up";
 
 /// What a file counts beside its bytes when the time left is estimated: to make one takes about as
 /// long as to write this much. Without it a tree that ends in small files has "no time left" for
@@ -74,6 +82,10 @@ impl Meter {
 
     /// Shows the totals.
     fn draw(&self, totals: &Totals, screen: &Screen) {
+        // ssh may be asking for a password on this very line, and any change of the bar draws it.
+        if matches!(self.shape, Shape::Bar) && totals.is_connecting() {
+            return;
+        }
         self.bytes.set_position(totals.done_bytes);
         self.bar
             .set_length(work(totals.planned_files, totals.planned_bytes));
@@ -81,8 +93,6 @@ impl Meter {
             .set_position(work(totals.done_files, totals.done_bytes));
         let line = totals.line(self.bytes.per_sec(), Some(self.bar.eta()));
         match self.shape {
-            // ssh may be asking for a password on this very line.
-            Shape::Bar if totals.is_connecting() => return,
             Shape::Bar => {
                 self.bar.set_style(style(totals.plan_complete));
                 self.bar.set_message(line);
@@ -110,6 +120,25 @@ fn style(plan_complete: bool) -> ProgressStyle {
         .progress_chars("=> ")
 }
 
+/// How long the other host has been waited for.
+#[derive(Default)]
+struct Wait {
+    since: Option<Instant>,
+    is_told: bool,
+}
+
+impl Wait {
+    /// Whether it has become too long for silence; true once.
+    fn is_long(&mut self, is_reaching: bool, patience: Duration) -> bool {
+        if !is_reaching || self.is_told {
+            return false;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        self.is_told = since.elapsed() >= patience;
+        self.is_told
+    }
+}
+
 /// Shows progress from a thread of its own, so that events only add up.
 pub(super) struct Progress {
     totals: Arc<Mutex<Totals>>,
@@ -131,8 +160,13 @@ impl Progress {
         let thread = thread::Builder::new()
             .name("progress".to_owned())
             .spawn(move || {
+                let mut wait = Wait::default();
                 while stopped.recv_timeout(meter.interval()) == Err(RecvTimeoutError::Timeout) {
                     let totals = lock(&shown).clone();
+                    let is_reaching = totals.phase == Some(Phase::Connecting);
+                    if matches!(meter.shape, Shape::Bar) && wait.is_long(is_reaching, PATIENCE) {
+                        screen.err(WAITING);
+                    }
                     meter.draw(&totals, &screen);
                 }
                 meter.bar().finish_and_clear();
@@ -167,6 +201,15 @@ mod tests {
     fn the_last_small_files_are_still_work() {
         let left = work(1000, 1 << 30) - work(0, (1 << 30) - 5000);
         assert!(left > 1000 * FILE_COST_BYTES);
+    }
+
+    #[test]
+    fn a_long_wait_for_the_other_host_is_told_once() {
+        let mut wait = Wait::default();
+        assert!(!wait.is_long(true, Duration::from_secs(3600)));
+        assert!(!wait.is_long(false, Duration::ZERO));
+        assert!(wait.is_long(true, Duration::ZERO));
+        assert!(!wait.is_long(true, Duration::ZERO));
     }
 
     #[test]

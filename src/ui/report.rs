@@ -73,7 +73,7 @@ impl Report {
         }
         match outcome {
             Ok(summary) if self.view.detail != Detail::Quiet => {
-                for line in summary::lines(&self.view.act, summary, &tally) {
+                for line in summary::lines(&self.view, summary, &tally) {
                     self.screen.out(&line);
                 }
             }

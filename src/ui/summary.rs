@@ -4,15 +4,14 @@
 use crate::events::Summary;
 use crate::options::Compare;
 
-use super::Act;
 use super::human::{bytes, count, counted, elapsed, entries};
 use super::tally::Tally;
+use super::{Act, Reach, View};
 
 /// The summary's lines.
-pub(super) fn lines(act: &Act, summary: &Summary, tally: &Tally) -> Vec<String> {
-    match act {
-        Act::Sync => sync_rows("changed", data_row(summary), summary, tally),
-        Act::DryRun => sync_rows("would do", planned_data_row(summary), summary, tally),
+pub(super) fn lines(view: &View, summary: &Summary, tally: &Tally) -> Vec<String> {
+    match &view.act {
+        Act::Sync | Act::DryRun => sync_rows(view, summary, tally),
         Act::Diff(compare) => comparison_rows(how(*compare), summary, tally),
         Act::Verify => comparison_rows(how(Compare::Checksum), summary, tally),
         Act::Manifest(file) => {
@@ -33,7 +32,11 @@ fn row(title: &str, text: &str) -> String {
     format!("{title:<9} {text}")
 }
 
-fn sync_rows(title: &str, data: String, summary: &Summary, tally: &Tally) -> Vec<String> {
+fn sync_rows(view: &View, summary: &Summary, tally: &Tally) -> Vec<String> {
+    let title = match view.act {
+        Act::DryRun => "would do",
+        _ => "changed",
+    };
     let mut rows = vec![row(
         "scanned",
         &format!(
@@ -44,10 +47,10 @@ fn sync_rows(title: &str, data: String, summary: &Summary, tally: &Tally) -> Vec
         ),
     )];
     rows.push(row(title, &deeds(summary)));
-    if summary.changed_bytes > 0 {
-        rows.push(row("data", &data));
+    rows.extend(data_row(view, summary));
+    if view.reach == Reach::Far {
+        rows.extend(wire_row(summary));
     }
-    rows.extend(wire_row(summary));
     rows.extend(trouble_rows(summary, tally));
     if summary.extraneous > 0 {
         let left = entries(summary.extraneous);
@@ -87,18 +90,21 @@ fn joined(counts: &[(u64, &str)]) -> Option<String> {
     (!told.is_empty()).then(|| told.join(", "))
 }
 
-fn data_row(summary: &Summary) -> String {
-    format!(
-        "{} in changed files: {} copied, {} taken from old versions",
-        bytes(summary.changed_bytes),
-        bytes(summary.literal_bytes),
-        bytes(summary.matched_bytes),
-    )
-}
-
-/// What a dry run can say: how much of it is in old versions is known once it is read.
-fn planned_data_row(summary: &Summary) -> String {
-    format!("{} in changed files", bytes(summary.changed_bytes))
+fn data_row(view: &View, summary: &Summary) -> Option<String> {
+    let (literal, matched) = (summary.literal_bytes, summary.matched_bytes);
+    // A file that grew since it was scanned holds more than was known of it.
+    let changed = summary.changed_bytes.max(literal.saturating_add(matched));
+    let changed = (changed > 0).then(|| format!("{} in changed files", bytes(changed)))?;
+    let text = match view.act {
+        // How much of it is in old versions is known once it is read.
+        Act::DryRun => changed,
+        _ => format!(
+            "{changed}: {} copied, {} taken from old versions",
+            bytes(literal),
+            bytes(matched),
+        ),
+    };
+    Some(row("data", &text))
 }
 
 /// Bytes on the wire, to hold against those of data.

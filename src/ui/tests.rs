@@ -50,6 +50,7 @@ fn view(act: Act) -> View {
         items: true,
         progress: ShowProgress::No,
         direction: Direction::Sent,
+        reach: Reach::Far,
     }
 }
 
@@ -146,6 +147,34 @@ fn a_dry_run_does_not_say_that_nothing_was_copied() {
         out.contains("\ndata      3.00 KiB in changed files\n"),
         "{out}"
     );
+}
+
+#[test]
+fn data_is_told_though_nothing_was_known_of_it() {
+    let grown = Summary {
+        files_sent: 1,
+        literal_bytes: 2048,
+        ..summary()
+    };
+    let (out, _) = show(view(Act::Sync), vec![], Ok(grown));
+    assert!(
+        out.contains("\ndata      2.00 KiB in changed files: 2.00 KiB copied, "),
+        "{out}"
+    );
+}
+
+#[test]
+fn there_is_no_wire_within_one_host() {
+    let here = View {
+        reach: Reach::Here,
+        ..view(Act::Sync)
+    };
+    let done = Summary {
+        wire_sent_bytes: 1500,
+        ..summary()
+    };
+    let (out, _) = show(here, vec![], Ok(done));
+    assert!(!out.contains("wire"), "{out}");
 }
 
 #[test]

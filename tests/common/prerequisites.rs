@@ -98,6 +98,7 @@ pub fn need(program: &str) {
         "sshd" => "openssh-server",
         "ssh" => "openssh-client",
         "setpriv" | "mount" => "util-linux",
+        "script" => "bsdutils",
         other => other,
     };
     assert!(

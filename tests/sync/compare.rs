@@ -138,6 +138,23 @@ fn equal_trees_have_equal_manifests() {
 }
 
 #[test]
+fn what_a_killed_manifest_left_is_taken_over() {
+    let lab = a_copy_of_every_kind();
+    let manifest = lab.path("m.v1");
+    let partial = lab.path("m.v1.cutover-partial");
+    fs::write(&partial, "half a manifest").unwrap();
+    let record = || lab.cutover(["manifest", "-o"]).args([&manifest, &lab.src]);
+    record().ok();
+    assert!(!partial.exists());
+    lab.cutover(["verify"]).args([&manifest, &lab.dst]).code(0);
+
+    // One that is being written is not touched.
+    let held = fs::File::create(&partial).unwrap();
+    held.lock().unwrap();
+    record().code(7).says("another run is writing");
+}
+
+#[test]
 fn a_damaged_manifest_is_an_error_and_not_a_verdict() {
     let lab = a_copy_of_every_kind();
     let manifest = lab.path("manifest");

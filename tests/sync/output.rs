@@ -1,10 +1,12 @@
 //! What a run says: dry runs, itemised lines, JSON, silence, usage errors.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use crate::common::dump::{Dump, stamps};
 use crate::common::lab::{Lab, Route};
-use crate::common::run::Outcome;
+use crate::common::prerequisites::need;
+use crate::common::run::{BINARY, Outcome};
 
 /// A source and a destination that differ in every way that a sync can settle.
 fn everything_differs() -> Lab {
@@ -117,6 +119,22 @@ fn json_is_one_value_a_line_and_ends_with_the_summary() {
     assert!(outcome.json_lines().len() > 1, "{outcome}");
     assert_eq!(outcome.count("problems"), 0, "{outcome}");
     assert!(outcome.count("deleted") >= 3, "{outcome}");
+}
+
+#[test]
+fn nothing_is_drawn_over_a_prompt_of_the_remote_shell() {
+    need("script");
+    let lab = Lab::with_source("f a 'x'");
+    let mut command = Command::new("script");
+    let line = format!(
+        "'{BINARY}' sync -e 'sh -c \"printf Password: >/dev/tty; sleep 1\"' '{}' far:x",
+        lab.src.display()
+    );
+    command.args(["-qec", &line]).arg(lab.path("typescript"));
+    lab.isolate(&mut command, "near");
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(shown.starts_with("Password:cutover: no agent"), "{shown:?}");
 }
 
 #[test]

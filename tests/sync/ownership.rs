@@ -50,6 +50,20 @@ fn chown_sets_one_owner_for_all() {
 }
 
 #[test]
+fn an_owner_unknown_at_the_destination_is_named_and_no_option_is_blamed() {
+    let lab = Lab::with_source("f a 'x'");
+    for (options, expected) in [
+        (["--chown", "no-such-user"], "no user 'no-such-user'"),
+        (["--chown", ":no-such-group"], "no group 'no-such-group'"),
+        (["--usermap", "*:no-such-user"], "no user 'no-such-user'"),
+    ] {
+        let outcome = lab.sync(&options).code(2);
+        outcome.says(expected);
+        assert!(!outcome.stderr.contains("map"), "{outcome}");
+    }
+}
+
+#[test]
 fn usermap_and_groupmap_rename_owners() {
     needs!(Root);
     let lab = Lab::with_source("f a 'x' 1001:2001\n f b 'x' 1002:2002\n f c 'x' 5:5");

@@ -3,6 +3,9 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::time::Duration;
+
+use rustix::process::Signal;
 
 use crate::common::lab::{Lab, Route};
 use crate::common::run::{BINARY, Invocation};
@@ -148,10 +151,30 @@ fn an_unknown_host_key_is_a_connection_error() {
         &["--ssh-option=-oUserKnownHostsFile=/dev/null"],
     ]
     .concat();
-    over_ssh(&sshd, &lab, "sync", Route::Push, &strict)
-        .code(6)
-        .says("ost key");
+    let outcome = over_ssh(&sshd, &lab, "sync", Route::Push, &strict).code(6);
+    outcome.says("its host key is not known");
+    let told = outcome
+        .stderr
+        .matches("Host key verification failed")
+        .count();
+    assert_eq!(told, 1, "{outcome}");
     assert!(!lab.dst.exists());
+}
+
+#[test]
+fn an_interrupt_ends_a_run_that_waits_for_the_other_host() {
+    let lab = Lab::with_source("f a 'x'");
+    let started = lab.path("started");
+    let silent = format!("sh -c 'touch {}; exec sleep 100'", started.display());
+    let mut running = lab
+        .cutover(["sync", "-e", &silent])
+        .args(Route::Push.endpoints(HOST, &lab.src, &lab.dst))
+        .spawn();
+    running.wait_until("the command runs", || started.exists());
+    running.signal(Signal::TERM);
+    let outcome = running.limit(Duration::from_secs(10)).wait();
+    assert_eq!(outcome.status.code(), Some(130), "{outcome}");
+    outcome.says("interrupted");
 }
 
 #[test]

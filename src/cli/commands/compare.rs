@@ -14,12 +14,12 @@ use crate::options::{Compare, SyncOptions};
 use crate::session::{self, Job, Mode};
 use crate::ui::{Act, Detail, View};
 
-use super::{direction, locations};
+use super::{direction, locations, reach};
 
 /// Tell what differs between SRC and DST, and change nothing
 ///
 /// Lines as with sync --itemize-changes, `*extra` for what only DST has, and a verdict at the
-/// end. Exit code 0: same; 1: different.
+/// end. Exit code 0: same; 1: different; others as `cutover --help` lists them.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DiffCommand {
     #[command(flatten)]
@@ -32,7 +32,8 @@ pub(crate) struct DiffCommand {
 /// Prove that DST has all that SRC has: contents by hash, and all metadata
 ///
 /// Lines as with sync --itemize-changes, `*extra` for what only DST has, and a verdict at the
-/// end. Exit code 0: identical; 1: different.
+/// end. Exit code 0: identical; 1: different; 3: not all could be compared; others as `cutover
+/// --help` lists them.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct VerifyCommand {
     #[command(flatten)]
@@ -109,6 +110,7 @@ impl Ends {
             items: true,
             progress: self.output.progress(),
             direction: direction(&destination),
+            reach: reach(&source, &destination),
         };
         let job = Job {
             source,

@@ -11,8 +11,9 @@ use crate::error::Error;
 use crate::options::{Compare, SyncOptions};
 use crate::path::escape;
 use crate::session::{self, Mode};
+use crate::transport::Location;
 use crate::ui::itemize::Direction;
-use crate::ui::{Act, View};
+use crate::ui::{Act, Reach, View};
 
 /// Write a manifest of DIR: every entry's metadata and the hash of its content
 ///
@@ -20,9 +21,9 @@ use crate::ui::{Act, View};
 /// tree that is gone or has moved on.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ManifestCommand {
-    /// Directory to record
+    /// Directory of this host to record
     #[arg(value_name = "DIR")]
-    dir: PathBuf,
+    dir: OsString,
 
     /// File to write, outside DIR; without it DIR's name with `.manifest`, in the working
     /// directory
@@ -48,8 +49,8 @@ pub(crate) struct ManifestCommand {
 impl ManifestCommand {
     /// Records the tree.
     pub(crate) fn run(&self) -> Result<u8, Error> {
-        let dir = resolved(&self.dir)?;
-        let file = self.file(&dir)?;
+        let root = self.root()?;
+        let file = self.file(&resolved(&root)?)?;
         let options = self.options()?;
         let view = View {
             act: Act::Manifest(file.clone()),
@@ -58,18 +59,40 @@ impl ManifestCommand {
             items: false,
             progress: self.shown.progress(),
             direction: Direction::Received,
+            reach: Reach::Here,
         };
         observed(Mode::Sync, view, |observer, cancel| {
-            session::export_manifest(&self.dir, &options, &file, observer.as_ref(), cancel)
+            session::export_manifest(&root, &options, &file, observer.as_ref(), cancel)
         })
+    }
+
+    fn root(&self) -> Result<PathBuf, Error> {
+        match Location::parse(&self.dir)? {
+            Location::Local(root) => Ok(root),
+            Location::Remote(remote) => Err(Error::Usage(format!(
+                "{remote} is on another host: run cutover manifest there and fetch the file, or \
+                 compare it from here with cutover verify"
+            ))),
+        }
     }
 
     /// Where the manifest goes. `dir` is resolved.
     fn file(&self, dir: &Path) -> Result<PathBuf, Error> {
-        let file = match &self.output {
+        let mut file = match &self.output {
             Some(file) => file.clone(),
             None => default_file(dir)?,
         };
+        if let Ok(there) = file.metadata() {
+            if !there.is_file() {
+                return Err(Error::Usage(format!(
+                    "{} is no regular file, which a manifest could replace: choose another with \
+                     -o FILE",
+                    escape(file.as_os_str().as_encoded_bytes())
+                )));
+            }
+            // The file is replaced, not a symlink that leads to it.
+            file = resolved(&file)?;
+        }
         let folder = match file.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
@@ -135,6 +158,17 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_of_another_host_is_a_usage_error_that_says_what_to_do() {
+        let err = manifest(&["host:/srv"]).root().unwrap_err();
+        assert!(matches!(err, Error::Usage(_)), "{err:?}");
+        assert!(
+            err.to_string().contains("run cutover manifest there"),
+            "{err}"
+        );
+        assert_eq!(manifest(&["./a:b"]).root().unwrap(), Path::new("./a:b"));
+    }
+
+    #[test]
     fn the_file_is_named_after_the_directory_and_lies_outside() {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("state");
@@ -145,6 +179,8 @@ mod tests {
         let inside = dir.join("m");
         let refused = manifest(&["x", "-o", inside.to_str().unwrap()]).file(&dir);
         assert!(matches!(refused, Err(Error::Usage(_))), "{refused:?}");
+        let device = manifest(&["x", "-o", "/dev/null"]).file(&dir);
+        assert!(matches!(device, Err(Error::Usage(_))), "{device:?}");
         let beside = temp.path().join("m");
         let chosen = manifest(&["x", "-o", beside.to_str().unwrap()]).file(&dir);
         assert_eq!(chosen.unwrap(), beside);

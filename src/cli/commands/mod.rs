@@ -12,6 +12,7 @@ use std::io::{self, ErrorKind, Write};
 
 use crate::error::Error;
 use crate::transport::Location;
+use crate::ui::Reach;
 use crate::ui::itemize::Direction;
 
 pub(super) use agent::AgentCommand;
@@ -26,6 +27,14 @@ fn direction(destination: &Location) -> Direction {
     match destination {
         Location::Remote(_) => Direction::Sent,
         Location::Local(_) => Direction::Received,
+    }
+}
+
+/// Whether anything leaves this host.
+fn reach(source: &Location, destination: &Location) -> Reach {
+    match (source, destination) {
+        (Location::Local(_), Location::Local(_)) => Reach::Here,
+        _ => Reach::Far,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::transport::Location;
 use crate::ui::{Act, View};
 
 use super::explain::explanation;
-use super::{direction, locations, print};
+use super::{direction, locations, print, reach};
 
 /// Make DST like SRC: one pass that sends what is new or changed
 ///
@@ -79,7 +79,7 @@ impl SyncCommand {
             print(explanation(self.selection.filters(), path, root)?.as_bytes())?;
             return Ok(0);
         }
-        let view = self.view(&destination);
+        let view = self.view(&source, &destination);
         let job = Job {
             source,
             destination,
@@ -92,7 +92,7 @@ impl SyncCommand {
         })
     }
 
-    fn view(&self, destination: &Location) -> View {
+    fn view(&self, source: &Location, destination: &Location) -> View {
         View {
             act: if self.preview.dry_run {
                 Act::DryRun
@@ -104,6 +104,7 @@ impl SyncCommand {
             items: self.preview.items(),
             progress: self.output.progress(),
             direction: direction(destination),
+            reach: reach(source, destination),
         }
     }
 
@@ -196,8 +197,8 @@ mod tests {
     fn lines_point_to_another_host_only_when_content_goes_there() {
         let pointing = |destination: &str| {
             let command = sync(&["src", destination]);
-            let (_, destination) = locations(&command.source, &command.destination).unwrap();
-            command.view(&destination).direction
+            let (source, destination) = locations(&command.source, &command.destination).unwrap();
+            command.view(&source, &destination).direction
         };
         assert_eq!(pointing("host:dst"), Direction::Sent);
         assert_eq!(pointing("dst"), Direction::Received);

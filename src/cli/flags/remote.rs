@@ -59,6 +59,10 @@ pub(crate) struct RemoteFlags {
     ssh_option: Vec<String>,
 
     /// Give up when no connection stands after DURATION
+    ///
+    /// ConnectTimeout in ssh's configuration goes before it. With -e, of which nothing is known
+    /// until it works, it is the time until then. At a terminal two minutes more are allowed,
+    /// for prompts.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration,
           default_value = CONNECT_TIMEOUT)]
     connect_timeout: Duration,

@@ -5,8 +5,11 @@ use std::io;
 use std::num::NonZeroUsize;
 
 use crate::apply::Existing;
-use crate::delta::{self, BlockSize, Signature, SignatureSpec, hash_file, sum_file};
+use crate::delta::{
+    self, BlockSize, ReadAt, Signature, SignatureSpec, UntilCancelled, hash_file, sum_file,
+};
 use crate::error::Result;
+use crate::events::Cancel;
 use crate::fs;
 use crate::options::{DeltaMode, Transfer};
 use crate::path::{Name, RelPath};
@@ -23,31 +26,36 @@ const SUM_BYTES: u64 = 16;
 const MOST_SUM_BYTES: u64 = (MAX_BODY / 2) as u64;
 
 /// Describes an old version in the way that suits its length.
-fn describe(existing: &Existing, transfer: &Transfer) -> io::Result<Basis> {
+fn describe(
+    existing: &Existing,
+    transfer: &Transfer,
+    cancel: &Cancel,
+) -> io::Result<Basis> {
     let len = existing.len;
+    let file = UntilCancelled(&existing.file, cancel);
     let forced = transfer
         .block_bytes
         .and_then(|bytes| BlockSize::new(bytes).ok());
     let sums = match (delta::Mode::for_lens(len, len), forced) {
-        (delta::Mode::Whole, _) => BasisSums::Same(hash_file(&existing.file, len)?),
+        (delta::Mode::Whole, _) => BasisSums::Same(hash_file(&file, len)?),
         // In place nothing may move: only sums of blocks at their places are of use.
-        (_, Some(block)) => staged(existing, block)?,
-        (_, None) if existing.in_place => staged(existing, BlockSize::for_len(len))?,
+        (_, Some(block)) => staged(&file, len, block)?,
+        (_, None) if existing.in_place => staged(&file, len, BlockSize::for_len(len))?,
         (delta::Mode::Search(window), None) => {
             let spec = SignatureSpec::whole_in(len, window).map_err(io::Error::other)?;
-            BasisSums::Search(Signature::of_basis(&existing.file, spec, delta_threads())?)
+            BasisSums::Search(Signature::of_basis(&file, spec, delta_threads())?)
         }
-        (delta::Mode::Staged(block), None) => staged(existing, block)?,
+        (delta::Mode::Staged(block), None) => staged(&file, len, block)?,
     };
     Ok(Basis { len, sums })
 }
 
-fn staged(existing: &Existing, block: BlockSize) -> io::Result<BasisSums> {
-    let block = match block.count(existing.len) * SUM_BYTES > MOST_SUM_BYTES {
-        true => BlockSize::for_len(existing.len),
+fn staged(file: &impl ReadAt, len: u64, block: BlockSize) -> io::Result<BasisSums> {
+    let block = match block.count(len) * SUM_BYTES > MOST_SUM_BYTES {
+        true => BlockSize::for_len(len),
         false => block,
     };
-    let (hash, sums) = sum_file(&existing.file, existing.len, block, delta_threads())?;
+    let (hash, sums) = sum_file(file, len, block, delta_threads())?;
     Ok(match sums {
         Some(sums) => BasisSums::Staged {
             block,
@@ -67,7 +75,7 @@ impl Session<'_> {
         };
         let told = basis.as_ref().and_then(|basis| {
             // An old version that cannot be read is none.
-            describe(basis, &self.options().transfer).ok()
+            describe(basis, &self.options().transfer, self.role.cancel).ok()
         });
         if let (Some(basis), Some(_)) = (basis, &told) {
             self.pending.keep_basis(&path, basis);
@@ -109,8 +117,11 @@ impl Session<'_> {
     pub(super) fn answer_sums(&self, file: &LaneFile, id: u64, spec: SignatureSpec) -> Result<()> {
         let signature = match file {
             LaneFile::Open { path, .. } => self.pending.basis(path).and_then(|basis| {
-                (basis.len == spec.basis_len() && spec.wire_bytes() <= MAX_BODY as u64 / 2)
-                    .then(|| Signature::of_basis(&basis.file, spec, delta_threads()).ok())?
+                if basis.len != spec.basis_len() || spec.wire_bytes() > MAX_BODY as u64 / 2 {
+                    return None;
+                }
+                let file = UntilCancelled(&basis.file, self.role.cancel);
+                Signature::of_basis(&file, spec, delta_threads()).ok()
             }),
             LaneFile::NotBegun | LaneFile::Failed { .. } => None,
         };

@@ -172,6 +172,7 @@ impl DestinationRole<'_> {
             write: self.options.write,
             fake_super: self.options.fake_super,
             aside: Aside::open(&dir, &self.options.keep)?,
+            cancel: self.cancel.clone(),
         };
         Ok(Some(Applier::new(dir, options)))
     }

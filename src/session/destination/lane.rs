@@ -143,7 +143,7 @@ impl Session<'_> {
             (None, true) => applier.existing(&path).ok(),
             (None, false) => None,
         };
-        match applier.begin(&path, existing) {
+        match applier.begin(&path, entry.meta.size, existing) {
             Ok(incoming) => Ok(LaneFile::Open {
                 path,
                 entry,
@@ -173,6 +173,8 @@ impl Session<'_> {
             self.tell_progress(path);
             return Ok(());
         };
+        // What an interrupt finds half done is not given up: the next run goes on with it.
+        self.role.cancel.check()?;
         self.counts.ebb(incoming.settled_bytes());
         let path = path.clone();
         let failed = LaneFile::Failed { path: path.clone() };
@@ -195,11 +197,11 @@ impl Session<'_> {
                     incoming,
                     delta,
                 },
-                Outcome::Complete { len, hash },
+                Outcome::Complete(hash),
             ) => {
                 let arrival = self.pending.arrives(&path);
                 self.counts.ebb(incoming.settled_bytes());
-                let written = incoming.finish(self.applier()?, &entry, len, hash);
+                let written = incoming.finish(self.applier()?, &entry, hash);
                 self.landed(path, &entry, arrival, written, hash, delta)
             }
             (LaneFile::Open { path, incoming, .. }, Outcome::Fault(why)) => {

@@ -78,6 +78,10 @@ pub(super) fn read(
         let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.get_or_insert(err);
         outbox.break_off();
+        if role.forwards {
+            // Who watches was at the other end: nobody wants the work that is under way.
+            role.cancel.cancel();
+        }
         shared.abort();
     }
 }

@@ -37,8 +37,8 @@ impl Resolver {
     /// Parses the rules; names on their right side are looked up here.
     pub(super) fn new(ownership: &Ownership, may_give: bool) -> Result<Resolver> {
         let users = Users::new();
-        let user_rules = parse_all("--usermap", &ownership.usermap, |name| users.uid_of(name))?;
-        let group_rules = parse_all("--groupmap", &ownership.groupmap, |name| users.gid_of(name))?;
+        let user_rules = parse_all("user", &ownership.usermap, |name| users.uid_of(name))?;
+        let group_rules = parse_all("group", &ownership.groupmap, |name| users.gid_of(name))?;
         Ok(Resolver {
             users,
             numeric: ownership.numeric_ids,
@@ -106,8 +106,10 @@ impl MapRule {
     }
 }
 
+/// `noun` is what the rules map. Which option they came from is not known here: `--chown` is rules
+/// too.
 fn parse_all(
-    option: &str,
+    noun: &str,
     texts: &[String],
     look_up: impl Fn(&str) -> Option<u32>,
 ) -> Result<Vec<MapRule>> {
@@ -115,11 +117,14 @@ fn parse_all(
         .iter()
         .flat_map(|text| text.split(','))
         .map(|text| {
-            let (from, to) = text.split_once(':').ok_or_else(|| {
-                Error::Usage(format!("{option}: '{text}' has no colon; write FROM:TO"))
-            })?;
+            let (from, to) = text
+                .split_once(':')
+                .ok_or_else(|| Error::Usage(format!("'{text}' maps no {noun}: write FROM:TO")))?;
             let to = to.parse().ok().or_else(|| look_up(to)).ok_or_else(|| {
-                Error::Usage(format!("{option}: '{to}' is not known at the destination"))
+                Error::Usage(format!(
+                    "there is no {noun} '{to}' at the destination: name one that is known there, \
+                     or give a number"
+                ))
             })?;
             Ok(MapRule {
                 from: parse_from(from),

@@ -27,7 +27,7 @@ pub(super) struct Leaders {
 impl Session<'_> {
     /// Makes what a streamed directory lists; in a dry run only says so.
     pub(super) fn write_streamed_dir(&self, streamed: StreamedDir, cost: u64) -> Result<()> {
-        let StreamedDir { dir, entries, .. } = streamed;
+        let StreamedDir { dir, entries } = streamed;
         self.counts
             .streamed_entries
             .fetch_add(entries.len() as u64, Ordering::Relaxed);
