@@ -22,6 +22,8 @@ pub struct SyncOptions {
     pub chmod: Vec<String>,
     /// Store ownership, devices and ACLs in rsync's `user.rsync.%stat` attributes.
     pub fake_super: bool,
+    /// Take these from the source's `user.rsync.%stat` attributes, as an earlier run stored them.
+    pub from_fake_super: bool,
     /// How content travels.
     pub transfer: Transfer,
     /// How content is written.

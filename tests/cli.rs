@@ -1,5 +1,8 @@
 //! The command line from outside: what it prints, where, and with which exit code.
 
+// Helpers of tests unwrap as tests do.
+#![allow(clippy::unwrap_used)]
+
 use std::process::{Command, Output, Stdio};
 
 fn cutover(args: &[&str]) -> Output {

@@ -85,7 +85,12 @@ impl Lister<'_> {
         if !self.rules.reads_xattrs() {
             return Ok(Vec::new());
         }
-        self.select_xattrs(&Target::Entry(dir, &row.entry.name), row.stat.meta.mode)
+        let target = Target::Entry(dir, &row.entry.name);
+        let xattrs = self.select_xattrs(&target, row.stat.meta.mode)?;
+        if let Some(lost) = self.lost.filter(|_| !self.fake_super) {
+            lost.stored_in(&xattrs);
+        }
+        Ok(xattrs)
     }
 
     pub(super) fn select_xattrs(&self, target: &Target<'_>, mode: u16) -> io::Result<Vec<Xattr>> {

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::entry::EntryKind;
-use crate::fs::Stat;
+use crate::entry::{EntryKind, Xattr};
+use crate::fs::{Stat, fake_super};
 use crate::options::Fidelity;
 
 /// Entries of the source that lose something, by what they lose.
@@ -18,11 +18,15 @@ pub struct Lost {
     modes: AtomicU64,
     xattrs: AtomicU64,
     acls: AtomicU64,
+    /// Whether the destination stores owners in the attributes where the source's may be.
+    fake_super: bool,
+    stored: AtomicU64,
 }
 
 impl Lost {
-    /// Nothing yet, of what was `asked` for and is not `kept`.
-    pub fn new(asked: Fidelity, kept: Fidelity) -> Lost {
+    /// Nothing yet, of what was `asked` for and is not `kept`. With `fake_super` the destination
+    /// stores owners in attributes of its own.
+    pub fn new(asked: Fidelity, kept: Fidelity, fake_super: bool) -> Lost {
         let zero = || AtomicU64::new(0);
         Lost {
             asked,
@@ -34,6 +38,8 @@ impl Lost {
             modes: zero(),
             xattrs: zero(),
             acls: zero(),
+            fake_super,
+            stored: zero(),
         }
     }
 
@@ -73,9 +79,24 @@ impl Lost {
         self.acls.fetch_add(has_acls.into(), Ordering::Relaxed);
     }
 
+    /// Counts an entry whose owner and mode an earlier run stored in an attribute: the destination
+    /// has those of the entry as it is in the same place.
+    pub fn stored_in(&self, xattrs: &[Xattr]) {
+        if self.fake_super && xattrs.iter().any(|xattr| xattr.name == fake_super::STAT) {
+            self.stored.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// What was lost so far: a fixed word, how many entries, and what for people.
-    pub fn counts(&self) -> Vec<(&'static str, u64, &'static str)> {
-        [
+    pub fn counts(&self) -> Vec<(&'static str, u64, String)> {
+        let stored = (
+            "fake-super",
+            self.stored.load(Ordering::Relaxed),
+            "the owners and modes that are stored in the source's attributes are not carried on: \
+             --from-fake-super does that"
+                .to_owned(),
+        );
+        let unheld = [
             ("symlinks", &self.symlinks, "symlinks are left out"),
             ("devices", &self.devices, "device nodes are left out"),
             ("specials", &self.specials, "FIFOs and sockets are left out"),
@@ -92,9 +113,14 @@ impl Lost {
             ),
             ("acls", &self.acls, "entries do not keep their ACLs"),
         ]
-        .into_iter()
-        .map(|(topic, total, what)| (topic, total.load(Ordering::Relaxed), what))
-        .filter(|(_, entries, _)| *entries > 0)
-        .collect()
+        .map(|(topic, total, what)| {
+            let message = format!("{what}: the destination cannot hold them");
+            (topic, total.load(Ordering::Relaxed), message)
+        });
+        unheld
+            .into_iter()
+            .chain([stored])
+            .filter(|(_, entries, _)| *entries > 0)
+            .collect()
     }
 }

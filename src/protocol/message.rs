@@ -21,6 +21,8 @@ pub struct Open {
     /// The root on the agent's host, raw; a leading `~` is the user's home.
     #[serde(with = "serde_bytes")]
     pub root: Vec<u8>,
+    /// Whether sudo runs the agent: the user is then who logged in.
+    pub sudo: bool,
     /// What the run was asked to do.
     pub options: SyncOptions,
     /// What the run is for.

@@ -58,7 +58,7 @@ pub fn export_manifest(
         side: Side::Source,
         owners: &KeepOwners,
         modes: &|kind, mode| modes.apply(kind, mode),
-        fake_super: false,
+        fake_super: options.from_fake_super,
         only: source.single.clone(),
         reserved: Some(trash_name()),
         links: &links,

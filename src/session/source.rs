@@ -217,7 +217,11 @@ impl SourceRole<'_> {
                 })?;
         }
         let links = Links::default();
-        let lost = Lost::new(self.options.fidelity, hello.rules.fidelity);
+        let lost = Lost::new(
+            self.options.fidelity,
+            hello.rules.fidelity,
+            self.options.fake_super,
+        );
         let lister = Lister {
             root: &root.dir,
             rules: hello.rules,
@@ -229,7 +233,7 @@ impl SourceRole<'_> {
             side: Side::Source,
             owners: greeted.owners,
             modes: &modes,
-            fake_super: false,
+            fake_super: self.options.from_fake_super,
             only: self.single(root),
             reserved: Some(trash_name()),
             links: &links,
@@ -329,11 +333,11 @@ impl SourceRole<'_> {
     }
 
     fn warn_of_lost(&self, lost: &Lost, outbox: &Outbox) {
-        for (topic, entries, what) in lost.counts() {
+        for (topic, entries, message) in lost.counts() {
             let warning = Warning {
                 topic: topic.to_string(),
                 entries,
-                message: format!("{what}: the destination cannot hold them"),
+                message,
             };
             self.tell(outbox, Event::Warning(warning));
         }

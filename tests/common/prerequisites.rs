@@ -97,7 +97,7 @@ pub fn need(program: &str) {
     let package = match program {
         "sshd" => "openssh-server",
         "ssh" => "openssh-client",
-        "setpriv" | "mount" => "util-linux",
+        "setpriv" | "mount" | "unshare" => "util-linux",
         "script" => "bsdutils",
         other => other,
     };

@@ -4,8 +4,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use crate::common::dump::{Dump, assert_same_dumps};
+use crate::common::dump::{Dump, assert_same, assert_same_dumps};
 use crate::common::lab::{Lab, Route, text_of};
+use crate::common::tree::every_kind;
 use crate::needs;
 
 /// An unprivileged user that every Linux has.
@@ -146,4 +147,52 @@ fn what_fake_super_stores_is_compared_as_what_it_stands_for() {
     lab.sync(&options).ok();
     assert_eq!(text_of(&lab.dst.join("link")), "elsewhere");
     lab.assert_settled(&options);
+}
+
+#[test]
+fn what_fake_super_stored_is_restored_and_carried_on() {
+    needs!(Root);
+    let lab = Lab::new();
+    every_kind(&lab.src);
+    let (stored, carried) = (lab.path("stored"), lab.path("carried"));
+    let sync = |options: &[&str], from: &Path, to: &Path| {
+        lab.cutover(["sync"]).args(options).args([from, to]).ok()
+    };
+    sync(&["--fake-super"], &lab.src, &stored);
+    let both = ["--from-fake-super", "--fake-super"];
+    sync(&both, &stored, &carried);
+    assert_same(&stored, &carried);
+    sync(&[&both[..], &["--json"]].concat(), &stored, &carried).assert_sent_nothing();
+
+    sync(&["--from-fake-super"], &carried, &lab.dst);
+    lab.assert_synced();
+    lab.cutover(["verify", "--from-fake-super"])
+        .args([&stored, &lab.src])
+        .ok();
+}
+
+#[test]
+fn what_fake_super_stored_is_not_lost_in_silence() {
+    needs!(Root);
+    let lab = Lab::with_source("f a 'x' 123:456\n d b 7:8\n f c 'x'");
+    let stored = lab.path("stored");
+    lab.cutover(["sync", "--fake-super"])
+        .args([&lab.src, &stored])
+        .ok();
+    let carry_on = |options: &[&str]| {
+        let outcome = lab
+            .cutover(["sync"])
+            .args(options)
+            .args([&stored, &lab.dst])
+            .ok();
+        outcome.stderr
+    };
+    let told = carry_on(&["--fake-super"]);
+    assert!(
+        told.contains("not carried on") && told.contains("(2 entries)"),
+        "{told}"
+    );
+    // A plain copy has the attributes.
+    assert_eq!(carry_on(&[]), "");
+    assert_eq!(carry_on(&["--fake-super", "--from-fake-super"]), "");
 }
