@@ -228,6 +228,22 @@ fn blocks_taken_by_their_values_hash_as_if_they_were_read() {
 }
 
 #[test]
+fn a_file_resembles_its_old_version_until_much_of_it_is_new() {
+    let old = noise(8 << 20, 13);
+    let sums = sums_of(&old, block(16)).1.sums();
+    let resemble = |new: &[u8]| sums.resemble(new, new.len() as u64).unwrap();
+    assert!(resemble(&old));
+    let mut edited = old.clone();
+    edited[..512 * KIB].fill(0);
+    assert!(resemble(&edited));
+    assert!(resemble(&old[..7 << 20]));
+    edited[..2 << 20].fill(0);
+    assert!(!resemble(&edited));
+    assert!(!resemble(&noise(8 << 20, 14)));
+    assert!(!resemble(&old[..3 << 20]), "a small part of it");
+}
+
+#[test]
 fn a_value_is_taken_only_between_blocks_and_not_for_the_first() {
     let bytes = noise(64 * KIB, 12);
     let (_, known) = sums_of(&bytes, block(16));

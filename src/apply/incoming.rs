@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::apply::{Applier, During, Failure};
 use crate::delta::{self, BlockSize, Subtrees, SumBuilder, zeros};
 use crate::digest::ContentHash;
 use crate::events::Cancel;
-use crate::fs::{self, Stat};
+use crate::fs::{self, Sparse, Stat};
 use crate::manifest::record::Entry;
 use crate::path::{Name, RelPath};
 
@@ -186,6 +187,20 @@ impl Incoming {
         self.at
     }
 
+    /// Makes the file a copy of what it is built on, before it is known which parts stay: for one
+    /// that will keep nearly all of it, while the sender still finds out.
+    pub fn start_as_basis(&mut self) -> Result<(), Failure> {
+        let Some(basis) = self.basis.as_mut().filter(|basis| !basis.shared) else {
+            return Ok(());
+        };
+        let len = basis.old.byte_len().min(self.len);
+        let mut go_on = |_| self.cancel.check().map_err(io::Error::other);
+        fs::copy_content(&basis.old.file, &self.file, len, Sparse::Keep, &mut go_on)
+            .during("copy")?;
+        basis.shared = true;
+        Ok(())
+    }
+
     /// Writes a part that came as it is.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
         self.expect(offset, bytes.len() as u64)?;
@@ -273,13 +288,31 @@ impl Incoming {
             && basis.shared
             && self.at < basis.old.byte_len()
         {
-            fs::punch_hole(&self.file, self.at..offset).during("punch a hole into")?;
+            self.clear(self.at..offset.min(basis.old.byte_len()))?;
         }
         zeros(gap, &self.cancel, |part| self.sums.push(part))
             .map_err(io::Error::other)
             .during("hash")?;
         self.at = offset;
         Ok(())
+    }
+
+    /// Makes a part that shows the old content zeros: a hole, where the filesystem can.
+    fn clear(&self, range: Range<u64>) -> Result<(), Failure> {
+        if fs::punch_hole(&self.file, range.clone()).during("punch a hole into")? {
+            return Ok(());
+        }
+        let mut at = range.start;
+        let mut written = Ok(());
+        zeros(range.end - range.start, &self.cancel, |part| {
+            if written.is_ok() {
+                written = self.file.write_all_at(part, at);
+                at += part.len() as u64;
+            }
+        })
+        .map_err(io::Error::other)
+        .during("write")?;
+        written.during("write")
     }
 
     /// Checks the content against the sender's hash, dresses the file and gives it its name.

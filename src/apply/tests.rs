@@ -385,6 +385,24 @@ fn known_blocks_of_the_old_file_are_taken_without_reading_them() {
 }
 
 #[test]
+fn a_file_that_starts_as_the_old_one_ends_as_the_new_one() {
+    let place = Place::new();
+    std::fs::write(place.at("f"), "0123456789").unwrap();
+    let old = Arc::new(place.applier.existing(&rel("f")).unwrap());
+    let mut incoming = place.applier.begin(&rel("f"), 8, Some(old)).unwrap();
+    incoming.start_as_basis().unwrap();
+    incoming.copy(0, 0, 2).unwrap();
+    incoming.write(2, b"xy").unwrap();
+    incoming.copy(4, 8, 2).unwrap();
+    // The rest is zeros where the old file has bytes.
+    let hash = ContentHash::of(b"01xy89\0\0");
+    incoming
+        .finish(&place.applier, &file_entry("f", 8), hash)
+        .unwrap();
+    assert_eq!(place.read("f"), "01xy89\0\0");
+}
+
+#[test]
 fn known_blocks_of_an_old_file_that_changed_meanwhile_are_not_trusted() {
     let place = Place::new();
     let (old, new) = three_blocks(&place);

@@ -146,6 +146,26 @@ impl Subtrees {
     }
 }
 
+impl BlockSums {
+    /// Whether `new`, of `new_len` bytes, seems to have most of these blocks at the same places:
+    /// samples from all over it do, but for one in eight. Shorter files are not worth the question.
+    pub fn resemble(&self, new: &(impl ReadAt + ?Sized), new_len: u64) -> io::Result<bool> {
+        const SAMPLES: u64 = 64;
+        let shared = self.len.min(new_len) / self.block.bytes();
+        if shared < 4 * SAMPLES || shared < self.block.count(self.len.max(new_len)) / 2 {
+            return Ok(false);
+        }
+        let mut bytes = vec![0; self.block.len()];
+        let mut equal = 0;
+        for index in (0..SAMPLES).map(|i| i * shared / SAMPLES) {
+            let offset = index * self.block.bytes();
+            new.read_exact_at(&mut bytes, offset)?;
+            equal += u64::from(self.sums.get(index as usize) == Some(&sum_at(&bytes, offset)));
+        }
+        Ok(equal >= SAMPLES - SAMPLES / 8)
+    }
+}
+
 impl TryFrom<RawBlockSums> for BlockSums {
     type Error = DeltaError;
 

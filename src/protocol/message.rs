@@ -40,6 +40,18 @@ pub enum Mode {
     Verify,
 }
 
+/// What a large file is built on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Onto {
+    /// Nothing: it comes whole.
+    Nothing,
+    /// The basis that it was asked for with.
+    Basis,
+    /// The same, and samples say that it keeps nearly all of it: the destination can start with a
+    /// copy while the source still compares.
+    AlikeBasis,
+}
+
 /// What the source says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromSource {
@@ -71,8 +83,8 @@ pub enum FromSource {
         dir: RelPath,
         /// The file as it is now.
         entry: Entry,
-        /// Whether the content is in terms of the basis.
-        delta: bool,
+        /// What its parts may be copied from.
+        onto: Onto,
     },
     /// Parts of the file that the destination has already.
     Copies {

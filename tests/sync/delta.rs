@@ -6,8 +6,10 @@ use std::path::Path;
 
 use crate::common::dump::allocated_bytes;
 use crate::common::lab::{Lab, Route};
+use crate::common::prerequisites::Tmpfs;
 use crate::common::run::Outcome;
 use crate::common::tree::Noise;
+use crate::needs;
 
 const FILE_BYTES: u64 = 4 << 20;
 
@@ -170,6 +172,20 @@ fn data_that_became_a_hole_arrives_as_zeros() {
     lab.source("f image hole(2M) @6");
     lab.sync_via(Route::Push, &[]).ok();
     lab.assert_synced();
+}
+
+#[test]
+fn what_became_a_hole_is_zeros_where_no_holes_can_be_made() {
+    needs!(Mount);
+    for options in [&["--inplace"][..], &[]] {
+        let lab = Lab::with_source("f image random(8M) @5");
+        let _mounted = Tmpfs::mount_ramfs(&lab.dst);
+        lab.sync_via(Route::Push, options).ok();
+        lab.source("f image random(1M) hole(6M) random(1M) @6");
+        lab.sync_via(Route::Push, options).ok();
+        let content = |root: &Path| fs::read(root.join("image")).unwrap();
+        assert!(content(&lab.src) == content(&lab.dst), "{options:?}");
+    }
 }
 
 #[test]

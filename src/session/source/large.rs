@@ -13,7 +13,7 @@ use crate::digest::ContentHash;
 use crate::error::{Error, Result};
 use crate::fs::{self, Stat};
 use crate::protocol::frame::{DATA_BYTES, encode_data};
-use crate::protocol::message::{Basis, BasisSums, CopyRange, FromSource};
+use crate::protocol::message::{Basis, BasisSums, CopyRange, FromSource, Onto};
 use crate::session::source::send::require_unchanged;
 use crate::session::source::serving::Serving;
 
@@ -45,6 +45,23 @@ impl Large<'_> {
             },
         };
         Ok(sent.and_then(|hash| require_unchanged(&self.file, &self.stat).map(|()| hash)))
+    }
+
+    /// What the destination can start from.
+    pub(super) fn onto(&self, basis: Option<&Basis>) -> Result<Onto> {
+        let Some(basis) = basis else {
+            return Ok(Onto::Nothing);
+        };
+        let BasisSums::Staged { block, sums } = &basis.sums else {
+            return Ok(Onto::Basis);
+        };
+        let old = BlockSums::from_bytes(*block, basis.len, sums)?;
+        // A file that cannot be read is told of when it is.
+        let alike = old.resemble(&self.file, self.stat.meta.size);
+        Ok(match alike.unwrap_or(false) {
+            true => Onto::AlikeBasis,
+            false => Onto::Basis,
+        })
     }
 
     fn data_ranges(&self) -> io::Result<Vec<Range<u64>>> {

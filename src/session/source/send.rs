@@ -221,11 +221,12 @@ impl<'a> Sender<'a> {
             stat: row.stat,
             buffer: &mut self.buffer,
         };
+        let onto = large.onto(basis.as_ref())?;
         self.serving.outbox.say_paid(&FromSource::Begin {
             id,
             dir: dir.clone(),
             entry: self.serving.outward(row.entry),
-            delta: basis.is_some(),
+            onto,
         })?;
         let sent = large.send(basis)?;
         // An interrupt is no fault of the file.
