@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used)] // A benchmark that unwraps has said what it expects.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use cutover::apply::{Applier, ApplyOptions, Aside};
 use cutover::digest::ContentHash;
 use cutover::entry::{EntryKind, Metadata, Timestamp};
+use cutover::events::Cancel;
 use cutover::fs::Dir;
 use cutover::manifest::record::{Entry, RecordRules};
 use cutover::options::{Fidelity, Fsync, Write};
@@ -43,6 +45,7 @@ fn applier(root: &TempDir) -> Applier {
         },
         fake_super: false,
         aside: Aside::default(),
+        cancel: Cancel::new(),
     };
     Applier::new(Dir::open_root(root.path()).unwrap(), options)
 }
@@ -114,15 +117,15 @@ fn large_file(bencher: Bencher<'_, '_>, base: &str) {
         .with_inputs(|| directory(base))
         .bench_refs(|root| {
             let applier = applier(root);
-            let mut incoming = applier.begin(&path("large"), None).unwrap();
+            let mut incoming = applier
+                .begin(&path("large"), LARGE_BYTES as u64, None)
+                .unwrap();
             for (number, piece) in content.chunks(PIECE_BYTES).enumerate() {
                 let offset = (number * PIECE_BYTES) as u64;
                 incoming.write(offset, piece).unwrap();
             }
             let entry = entry("large", LARGE_BYTES);
-            incoming
-                .finish(&applier, &entry, LARGE_BYTES as u64, hash)
-                .unwrap();
+            incoming.finish(&applier, &entry, hash).unwrap();
         });
 }
 
@@ -143,7 +146,9 @@ fn patched_file(bencher: Bencher<'_, '_>, base: &str) {
         .bench_values(|()| {
             let applier = applier(&root);
             let existing = applier.existing(&at).unwrap();
-            let mut incoming = applier.begin(&at, Some(existing)).unwrap();
+            let mut incoming = applier
+                .begin(&at, LARGE_BYTES as u64, Some(Arc::new(existing)))
+                .unwrap();
             for (number, piece) in new.chunks(PIECE_BYTES).enumerate() {
                 let offset = (number * PIECE_BYTES) as u64;
                 match number % 16 {
@@ -152,8 +157,6 @@ fn patched_file(bencher: Bencher<'_, '_>, base: &str) {
                 }
             }
             let entry = entry("patched", LARGE_BYTES);
-            incoming
-                .finish(&applier, &entry, LARGE_BYTES as u64, hash)
-                .unwrap();
+            incoming.finish(&applier, &entry, hash).unwrap();
         });
 }

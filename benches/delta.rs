@@ -1,13 +1,12 @@
-//! Throughput of sums, signatures, the search and the patch, on one thread and 64 MiB of noise:
+//! Throughput of sums, signatures and the search, on one thread and 64 MiB of noise:
 //! `cargo bench --bench delta`.
 
 #![allow(clippy::unwrap_used)] // A benchmark that unwraps has said what it expects.
 
-use std::hint::black_box;
 use std::num::NonZeroUsize;
 
 use cutover::delta::{
-    BlockSize, Draft, Op, Patch, Signature, SignatureSpec, WindowSize, hash_file, sum_file,
+    BlockSize, Draft, Op, Signature, SignatureSpec, WindowSize, hash_file, sum_file,
 };
 use divan::Bencher;
 use divan::counter::BytesCount;
@@ -117,18 +116,4 @@ fn search_with_one_insertion_a_mib(bencher: Bencher<'_, '_>) {
     bencher
         .counter(BytesCount::new(LEN))
         .bench(|| searched(&signature, &new));
-}
-
-#[divan::bench(sample_count = 10)]
-fn patch(bencher: Bencher<'_, '_>) {
-    let basis = noise(1);
-    let new = edited(&basis);
-    let ops = searched(&whole(&basis, 8 << 10), &new);
-    let patch = Patch::validate(ops, LEN as u64, LEN as u64).unwrap();
-    let literals = vec![0; patch.literal_bytes() as usize];
-    bencher.counter(BytesCount::new(LEN)).bench(|| {
-        patch
-            .apply(&basis, black_box(&literals[..]), std::io::sink())
-            .unwrap()
-    });
 }

@@ -81,7 +81,6 @@ fn streamed(count: usize) -> FromSource {
     FromSource::Dir(StreamedDir {
         dir: RelPath::new(b"group-000/dir-00000").unwrap(),
         entries: listing(count),
-        readable: true,
     })
 }
 

@@ -6,8 +6,8 @@
 use std::num::NonZeroUsize;
 
 use cutover::delta::{
-    BlockSize, BlockSums, Draft, Op, Patch, Signature, SignatureSpec, Step, SumBuilder, WindowSize,
-    hash_file, sum_file,
+    BlockSize, Draft, Op, Signature, SignatureSpec, Subtrees, SumBuilder, WindowSize, hash_file,
+    sum_file,
 };
 use cutover::digest::ContentHash;
 use proptest::prelude::*;
@@ -29,7 +29,7 @@ fn block(kib: u32) -> BlockSize {
     BlockSize::new(kib << 10).unwrap()
 }
 
-fn sums_of(bytes: &[u8], block: BlockSize) -> (ContentHash, BlockSums) {
+fn sums_of(bytes: &[u8], block: BlockSize) -> (ContentHash, Subtrees) {
     let (hash, sums) = sum_file(bytes, bytes.len() as u64, block, TWO).unwrap();
     (hash, sums.unwrap())
 }
@@ -47,7 +47,7 @@ fn searched(basis: &[u8], new: &[u8], window: WindowSize) -> Vec<Op> {
 fn staged(basis: &[u8], new: &[u8], block: BlockSize) -> (Vec<Op>, usize) {
     let (_, basis_sums) = sums_of(basis, block);
     let (_, new_sums) = sums_of(new, block);
-    let mut draft = Draft::aligned(&basis_sums, &new_sums, new).unwrap();
+    let mut draft = Draft::aligned(&basis_sums.sums(), &new_sums.sums(), new).unwrap();
     let mut requests = 0;
     while let Some(spec) = draft.request() {
         requests += 1;
@@ -57,21 +57,24 @@ fn staged(basis: &[u8], new: &[u8], block: BlockSize) -> (Vec<Op>, usize) {
     (draft.into_ops(), requests)
 }
 
-/// Applies the delta, checks that it makes `new`, and returns it.
-fn rebuilt(basis: &[u8], new: &[u8], ops: Vec<Op>) -> Patch {
-    let patch = Patch::validate(ops, basis.len() as u64, new.len() as u64).unwrap();
-    let mut literals = Vec::new();
-    for step in patch.steps() {
-        if let Step::Write { offset, len } = step {
-            literals.extend_from_slice(&new[offset as usize..][..len as usize]);
+/// Carries the operations out, which must make `new`, and returns how many literal bytes that took.
+fn rebuild(basis: &[u8], new: &[u8], ops: &[Op]) -> u64 {
+    let (mut out, mut literal_bytes) = (Vec::new(), 0);
+    for op in ops {
+        match *op {
+            Op::Copy { basis_offset, len } => {
+                assert!(len > 0);
+                out.extend_from_slice(&basis[basis_offset as usize..][..len as usize]);
+            }
+            Op::Literal { len } => {
+                assert!(len > 0);
+                out.extend_from_slice(&new[out.len()..][..len as usize]);
+                literal_bytes += len;
+            }
         }
     }
-    assert_eq!(literals.len() as u64, patch.literal_bytes());
-    let mut out = Vec::new();
-    let hash = patch.apply(basis, &literals[..], &mut out).unwrap();
     assert!(out == new, "another file was built");
-    assert_eq!(hash, ContentHash::of(new));
-    patch
+    literal_bytes
 }
 
 #[derive(Clone, Debug)]
@@ -169,14 +172,14 @@ proptest! {
         let mut new = basis.clone();
         edits.iter().for_each(|edit| edit.apply(&mut new));
         let window = WindowSize::new(1 << window).unwrap();
-        rebuilt(&basis, &new, searched(&basis, &new, window));
-        rebuilt(&basis, &new, staged(&basis, &new, block(kib)).0);
+        rebuild(&basis, &new, &searched(&basis, &new, window));
+        rebuild(&basis, &new, &staged(&basis, &new, block(kib)).0);
     }
 
     #[test]
     fn delta_of_unrelated_files_rebuilds(basis in files(), new in files()) {
-        rebuilt(&basis, &new, searched(&basis, &new, WindowSize::MIN));
-        rebuilt(&basis, &new, staged(&basis, &new, block(2)).0);
+        rebuild(&basis, &new, &searched(&basis, &new, WindowSize::MIN));
+        rebuild(&basis, &new, &staged(&basis, &new, block(2)).0);
     }
 
     #[test]
@@ -202,6 +205,59 @@ proptest! {
 }
 
 #[test]
+fn blocks_taken_by_their_values_hash_as_if_they_were_read() {
+    let bytes = noise(900 * KIB + 5, 11);
+    for kib in [1, 16, 256] {
+        let (hash, known) = sums_of(&bytes, block(kib));
+        for read_every in [2, 3, 1000] {
+            let mut builder = SumBuilder::new(block(kib));
+            let mut taken = 0;
+            for (i, part) in bytes.chunks(kib as usize * KIB).enumerate() {
+                let at = (i * kib as usize * KIB) as u64;
+                let value = known.whole_block(at).filter(|_| i % read_every != 1);
+                if value.is_some_and(|value| builder.push_known(value)) {
+                    taken += 1;
+                } else {
+                    builder.push(part);
+                }
+            }
+            assert_eq!(builder.finish(), (hash, Some(known.clone())));
+            assert!(taken > 0, "of {kib} KiB");
+        }
+    }
+}
+
+#[test]
+fn a_file_resembles_its_old_version_until_much_of_it_is_new() {
+    let old = noise(8 << 20, 13);
+    let sums = sums_of(&old, block(16)).1.sums();
+    let resemble = |new: &[u8]| sums.resemble(new, new.len() as u64).unwrap();
+    assert!(resemble(&old));
+    let mut edited = old.clone();
+    edited[..512 * KIB].fill(0);
+    assert!(resemble(&edited));
+    assert!(resemble(&old[..7 << 20]));
+    edited[..2 << 20].fill(0);
+    assert!(!resemble(&edited));
+    assert!(!resemble(&noise(8 << 20, 14)));
+    assert!(!resemble(&old[..3 << 20]), "a small part of it");
+}
+
+#[test]
+fn a_value_is_taken_only_between_blocks_and_not_for_the_first() {
+    let bytes = noise(64 * KIB, 12);
+    let (_, known) = sums_of(&bytes, block(16));
+    let mut builder = SumBuilder::new(block(16));
+    let first = known.whole_block(0).unwrap();
+    assert!(!builder.push_known(first));
+    builder.push(&bytes[..100]);
+    assert!(!builder.push_known(first));
+    builder.push(&bytes[100..16 * KIB]);
+    assert!(builder.push_known(known.whole_block(16 << 10).unwrap()));
+    assert!(known.whole_block(1).is_none());
+}
+
+#[test]
 fn sums_merge_to_the_plain_hash_around_every_boundary() {
     let bytes = noise(600 * KIB, 1);
     for kib in [1, 2, 16, 256] {
@@ -218,7 +274,7 @@ fn sums_merge_to_the_plain_hash_around_every_boundary() {
                 let (hash, sums) = sums_of(bytes, block(kib));
                 assert_eq!(hash, ContentHash::of(bytes), "{len} in blocks of {size}");
                 assert_eq!(hash, hash_file(bytes, len as u64).unwrap());
-                assert_eq!(sums.sums().len(), len.div_ceil(size));
+                assert_eq!(sums.sums().sums().len(), len.div_ceil(size));
             }
         }
     }
@@ -245,9 +301,9 @@ fn appended_bytes_alone_are_sent_and_nothing_is_asked() {
     new.extend(noise(5000, 4));
     let (ops, requests) = staged(&basis, &new, block(8));
     assert_eq!(requests, 0);
-    assert_eq!(rebuilt(&basis, &new, ops).literal_bytes(), 5000);
+    assert_eq!(rebuild(&basis, &new, &ops), 5000);
     let ops = searched(&basis, &new, WindowSize::MIN);
-    assert_eq!(rebuilt(&basis, &new, ops).literal_bytes(), 5000);
+    assert_eq!(rebuild(&basis, &new, &ops), 5000);
 }
 
 #[test]
@@ -255,13 +311,12 @@ fn equal_files_cost_nothing() {
     for basis in [noise(100_001, 5), vec![0; 100_000]] {
         let (ops, requests) = staged(&basis, &basis, block(8));
         assert_eq!(requests, 0);
-        assert_eq!(
-            rebuilt(&basis, &basis, ops).keep_bytes(),
-            basis.len() as u64
-        );
-        let patch = rebuilt(&basis, &basis, searched(&basis, &basis, WindowSize::MIN));
-        assert_eq!(patch.keep_bytes(), basis.len() as u64);
-        assert_eq!(patch.ops().len(), 1);
+        let whole = [Op::Copy {
+            basis_offset: 0,
+            len: basis.len() as u64,
+        }];
+        assert_eq!(ops, whole);
+        assert_eq!(searched(&basis, &basis, WindowSize::MIN), whole);
     }
 }
 
@@ -274,7 +329,7 @@ fn insertion_costs_itself_and_one_window() {
         searched(&basis, &new, WindowSize::MIN),
         staged(&basis, &new, block(32)).0,
     ] {
-        assert!(rebuilt(&basis, &new, ops).literal_bytes() <= 99 + 512);
+        assert!(rebuild(&basis, &new, &ops) <= 99 + 512);
     }
 }
 
@@ -286,12 +341,8 @@ fn swapped_halves_are_moved() {
         searched(&basis, &new, WindowSize::MIN),
         staged(&basis, &new, block(16)).0,
     ] {
-        let patch = rebuilt(&basis, &new, ops);
-        assert!(
-            patch.literal_bytes() <= 2 * 512,
-            "{}",
-            patch.literal_bytes()
-        );
+        let literal_bytes = rebuild(&basis, &new, &ops);
+        assert!(literal_bytes <= 2 * 512, "{literal_bytes}");
     }
 }
 
@@ -302,19 +353,15 @@ fn copy_of_what_stays_in_place_is_found() {
     Edit::Duplicate(0, 900_000, 950_000).apply(&mut new);
     let (ops, requests) = staged(&basis, &new, block(16));
     assert_eq!(requests, 2);
-    assert!(rebuilt(&basis, &new, ops).literal_bytes() <= 4 * KIB as u64);
+    assert!(rebuild(&basis, &new, &ops) <= 4 * KIB as u64);
 }
 
 #[test]
 fn match_deep_in_a_long_region_is_found_across_pieces() {
     let basis = noise(3 << 20, 10);
     let new = [&noise((17 << 20) + 5, 11)[..], &basis].concat();
-    let patch = rebuilt(
-        &basis,
-        &new,
-        searched(&basis, &new, WindowSize::for_len(3 << 20)),
-    );
-    assert_eq!(patch.literal_bytes(), (17 << 20) + 5);
+    let ops = searched(&basis, &new, WindowSize::for_len(3 << 20));
+    assert_eq!(rebuild(&basis, &new, &ops), (17 << 20) + 5);
 }
 
 #[test]
@@ -329,15 +376,14 @@ fn scattered_edits_of_a_large_file_cost_little_on_the_wire() {
     let block = BlockSize::for_len(1 << 30);
     let (_, basis_sums) = sums_of(&basis, block);
     let (_, new_sums) = sums_of(&new, block);
-    let mut draft = Draft::aligned(&basis_sums, &new_sums, &new).unwrap();
-    let mut wire = basis_sums.as_bytes().len();
+    let mut draft = Draft::aligned(&basis_sums.sums(), &new_sums.sums(), &new).unwrap();
+    let mut wire = basis_sums.sums().as_bytes().len();
     while let Some(spec) = draft.request() {
         let signature = Signature::of_basis(&basis, spec, TWO).unwrap();
         wire += signature.as_bytes().len();
         draft.search(&signature, &new, TWO).unwrap();
     }
-    let patch = rebuilt(&basis, &new, draft.into_ops());
-    wire += patch.literal_bytes() as usize;
+    wire += rebuild(&basis, &new, &draft.into_ops()) as usize;
     assert!(wire <= (2 << 20) / 16, "{wire}");
 }
 
@@ -346,6 +392,6 @@ fn zeros_are_one_block_of_the_signature_many_times() {
     let mut basis = noise(64 * KIB, 13);
     basis.extend(vec![0; 2 * KIB]);
     let new = [&vec![0; 200 * KIB][..], &basis].concat();
-    let patch = rebuilt(&basis, &new, searched(&basis, &new, WindowSize::MIN));
-    assert_eq!(patch.literal_bytes(), 0);
+    let ops = searched(&basis, &new, WindowSize::MIN);
+    assert_eq!(rebuild(&basis, &new, &ops), 0);
 }

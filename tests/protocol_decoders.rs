@@ -166,7 +166,6 @@ fn honest_bodies() -> Vec<Vec<u8>> {
         FromSource::Dir(StreamedDir {
             dir: path("a"),
             entries: vec![entry("x")],
-            readable: true,
         }),
         FromSource::Copies {
             id: 3,

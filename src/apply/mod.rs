@@ -12,12 +12,14 @@ mod dress;
 mod failure;
 mod file;
 mod finish;
+mod incoming;
 mod remove;
 
 pub use aside::{Aside, TRASH_NAME, TrashDir};
 pub use dress::Refusals;
 pub use failure::{During, Failure};
-pub use file::{Existing, Incoming, Keep, Landed};
+pub use file::{Landed, Original};
+pub use incoming::{Existing, Incoming, Keep};
 pub use remove::Removed;
 
 use std::collections::HashMap;
@@ -25,6 +27,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::entry::{EntryKind, Metadata, Xattr};
+use crate::events::Cancel;
 use crate::fs::{self, Dir, Target};
 use crate::manifest::record::{Entry, RecordRules};
 use crate::options;
@@ -46,6 +49,8 @@ pub struct ApplyOptions {
     pub fake_super: bool,
     /// Where replaced and deleted entries go.
     pub aside: Aside,
+    /// Asked while large content is made.
+    pub cancel: Cancel,
 }
 
 /// Changes one destination. Shared by all writing threads.

@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::*;
+use crate::delta::{BlockSize, SumBuilder};
 use crate::digest::ContentHash;
 use crate::entry::Timestamp;
 use crate::manifest::listing::{Listing, Row};
@@ -23,6 +24,7 @@ const WHEN: Timestamp = Timestamp {
 struct Place {
     dir: tempfile::TempDir,
     applier: Applier,
+    cancel: Cancel,
 }
 
 impl Place {
@@ -33,6 +35,7 @@ impl Place {
     fn keeping(keep: &options::Keep, write: options::Write) -> Place {
         let dir = tempfile::tempdir().unwrap();
         let root = Dir::open_root(dir.path()).unwrap();
+        let cancel = Cancel::new();
         let options = ApplyOptions {
             rules: RecordRules {
                 fidelity: Fidelity::default(),
@@ -41,10 +44,12 @@ impl Place {
             },
             write,
             fake_super: false,
+            cancel: cancel.clone(),
             aside: Aside::open(&root, keep).unwrap(),
         };
         Place {
             applier: Applier::new(root, options),
+            cancel,
             dir,
         }
     }
@@ -180,9 +185,14 @@ fn a_copy_that_fails_half_way_leaves_the_old_file() {
     std::fs::write(from.path(), vec![1; 1 << 20]).unwrap();
     let entry = file_entry("f", MIB);
     let mut stop = |_| Err(io::Error::other("stopped"));
+    let stat = fs::stat_file(from.as_file()).unwrap();
+    let original = Original {
+        file: from.as_file(),
+        stat: &stat,
+    };
     let copied = place
         .applier
-        .copy_file(&rel("f"), &entry, from.as_file(), &mut stop);
+        .copy_file(&rel("f"), &entry, original, &mut stop);
     assert_eq!(copied.unwrap_err().act, "copy");
     assert_eq!(place.read("f"), "old");
     assert_eq!(place.names(""), ["f"]);
@@ -195,9 +205,14 @@ fn a_source_that_became_shorter_leaves_the_old_file() {
     let from = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(from.path(), "short").unwrap();
     let entry = file_entry("f", 5000);
+    let stat = fs::stat_file(from.as_file()).unwrap();
+    let original = Original {
+        file: from.as_file(),
+        stat: &stat,
+    };
     let copied = place
         .applier
-        .copy_file(&rel("f"), &entry, from.as_file(), &mut |_| Ok(()));
+        .copy_file(&rel("f"), &entry, original, &mut |_| Ok(()));
     let kind = copied.unwrap_err().source.kind();
     assert_eq!(kind, io::ErrorKind::UnexpectedEof);
     assert_eq!(place.read("f"), "old");
@@ -224,11 +239,11 @@ fn small_content_without_its_hash_is_not_written() {
 fn large_content_without_its_hash_does_not_get_the_name() {
     let place = Place::new();
     std::fs::write(place.at("f"), "old").unwrap();
-    let mut incoming = place.applier.begin(&rel("f"), None).unwrap();
+    let mut incoming = place.applier.begin(&rel("f"), 3, None).unwrap();
     incoming.write(0, b"new").unwrap();
     let entry = file_entry("f", 3);
     let hash = ContentHash::of(b"other");
-    let finished = incoming.finish(&place.applier, &entry, 3, hash);
+    let finished = incoming.finish(&place.applier, &entry, hash);
     assert_eq!(finished.unwrap_err().act, "verify");
     assert_eq!(place.read("f"), "old");
     assert_eq!(place.names(""), ["f"]);
@@ -237,7 +252,7 @@ fn large_content_without_its_hash_does_not_get_the_name() {
 #[test]
 fn parts_out_of_order_are_refused() {
     let place = Place::new();
-    let mut incoming = place.applier.begin(&rel("f"), None).unwrap();
+    let mut incoming = place.applier.begin(&rel("f"), 15, None).unwrap();
     incoming.write(10, b"later").unwrap();
     let early = incoming.write(0, b"earlier").unwrap_err();
     assert_eq!(early.source.kind(), io::ErrorKind::InvalidData);
@@ -246,16 +261,73 @@ fn parts_out_of_order_are_refused() {
 }
 
 #[test]
+fn a_file_does_not_grow_beyond_what_was_announced() {
+    let place = Place::new();
+    std::fs::write(place.at("f"), "0123456789").unwrap();
+    let old = place.applier.existing(&rel("f")).unwrap();
+    let mut incoming = place
+        .applier
+        .begin(&rel("f"), 8, Some(Arc::new(old)))
+        .unwrap();
+    for refused in [
+        incoming.write(6, b"end"),
+        incoming.write(u64::MAX, b"end"),
+        incoming.copy(0, 0, 9),
+        incoming.copy(u64::MAX, 0, 1),
+    ] {
+        assert_eq!(
+            refused.unwrap_err().source.kind(),
+            io::ErrorKind::InvalidData
+        );
+    }
+    assert_eq!(incoming.settled_bytes(), 0);
+}
+
+#[test]
+fn an_interrupt_ends_the_hashing_of_a_hole_and_keeps_what_has_come() {
+    const HUGE: u64 = 1 << 42;
+    let start = vec![1; MIB as usize];
+    let interrupted = |act: fn(Incoming, &Applier) -> Result<(), Failure>| {
+        let place = Place::new();
+        let mut incoming = place.applier.begin(&rel("f"), HUGE, None).unwrap();
+        incoming.write(0, &start).unwrap();
+        let began = Instant::now();
+        let outcome = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(50));
+                place.cancel.cancel();
+            });
+            act(incoming, &place.applier)
+        });
+        assert_eq!(outcome.unwrap_err().act, "hash");
+        assert!(began.elapsed() < Duration::from_secs(2));
+        place.names("").len()
+    };
+    let to_the_end = |incoming: Incoming, applier: &Applier| {
+        let entry = file_entry("f", HUGE);
+        let hash = ContentHash::of(b"never reached");
+        incoming.finish(applier, &entry, hash).map(|_| ())
+    };
+    assert_eq!(interrupted(to_the_end), 1);
+    let to_a_part = |mut incoming: Incoming, _: &Applier| {
+        let written = incoming.write(HUGE - 1, b"x");
+        incoming.abandon(Keep::Partial);
+        written
+    };
+    assert_eq!(interrupted(to_a_part), 1);
+}
+
+#[test]
 fn what_no_part_covers_is_a_hole() {
     let place = Place::new();
-    let mut incoming = place.applier.begin(&rel("f"), None).unwrap();
+    let mut incoming = place.applier.begin(&rel("f"), 16 * MIB, None).unwrap();
     let data = vec![7; 4096];
     incoming.write(8 * MIB, &data).unwrap();
     let mut whole = vec![0; 16 * MIB as usize];
     whole[8 * MIB as usize..][..4096].copy_from_slice(&data);
     let (len, hash) = (whole.len() as u64, ContentHash::of(&whole));
     let entry = file_entry("f", len);
-    incoming.finish(&place.applier, &entry, len, hash).unwrap();
+    incoming.finish(&place.applier, &entry, hash).unwrap();
     assert!(std::fs::read(place.at("f")).unwrap() == whole);
     let blocks = std::fs::metadata(place.at("f")).unwrap().blocks();
     assert!(blocks * 512 < MIB, "{blocks} blocks are in use");
@@ -266,15 +338,83 @@ fn a_patch_takes_what_it_can_from_the_old_file() {
     let place = Place::new();
     std::fs::write(place.at("f"), "0123456789").unwrap();
     let old = place.applier.existing(&rel("f")).unwrap();
-    let mut incoming = place.applier.begin(&rel("f"), Some(old)).unwrap();
+    let mut incoming = place
+        .applier
+        .begin(&rel("f"), 10, Some(Arc::new(old)))
+        .unwrap();
     incoming.copy(0, 5, 5).unwrap();
     incoming.write(5, b"new").unwrap();
     incoming.copy(8, 0, 2).unwrap();
     let hash = ContentHash::of(b"56789new01");
     let entry = file_entry("f", 10);
-    let landed = incoming.finish(&place.applier, &entry, 10, hash).unwrap();
+    let landed = incoming.finish(&place.applier, &entry, hash).unwrap();
     assert_eq!(place.read("f"), "56789new01");
     assert_eq!((landed.literal_bytes, landed.matched_bytes), (3, 7));
+}
+
+/// An old file of three blocks whose values are known, and what it becomes: its second block new.
+fn three_blocks(place: &Place) -> (Arc<Existing>, Vec<u8>) {
+    const BLOCK: usize = 16 << 10;
+    let mut content = [vec![1; BLOCK], vec![2; BLOCK], vec![3; BLOCK]].concat();
+    std::fs::write(place.at("f"), &content).unwrap();
+    let mut old = place.applier.existing(&rel("f")).unwrap();
+    let mut sums = SumBuilder::new(BlockSize::new(BLOCK as u32).unwrap());
+    sums.push(&content);
+    old.blocks = sums.finish().1;
+    content[BLOCK..2 * BLOCK].fill(9);
+    (Arc::new(old), content)
+}
+
+fn patch_three_blocks(place: &Place, old: Arc<Existing>, new: &[u8]) -> Result<Landed, Failure> {
+    let third = new.len() as u64 / 3;
+    let mut incoming = place.applier.begin(&rel("f"), 3 * third, Some(old))?;
+    incoming.copy(0, 0, third)?;
+    incoming.write(third, &new[third as usize..2 * third as usize])?;
+    incoming.copy(2 * third, 2 * third, third)?;
+    let entry = file_entry("f", 3 * third);
+    incoming.finish(&place.applier, &entry, ContentHash::of(new))
+}
+
+#[test]
+fn known_blocks_of_the_old_file_are_taken_without_reading_them() {
+    let place = Place::new();
+    let (old, new) = three_blocks(&place);
+    let landed = patch_three_blocks(&place, old, &new).unwrap();
+    assert_eq!(std::fs::read(place.at("f")).unwrap(), new);
+    assert_eq!(landed.matched_bytes, 32 << 10);
+}
+
+#[test]
+fn a_file_that_starts_as_the_old_one_ends_as_the_new_one() {
+    let place = Place::new();
+    std::fs::write(place.at("f"), "0123456789").unwrap();
+    let old = Arc::new(place.applier.existing(&rel("f")).unwrap());
+    let mut incoming = place.applier.begin(&rel("f"), 8, Some(old)).unwrap();
+    incoming.start_as_basis().unwrap();
+    incoming.copy(0, 0, 2).unwrap();
+    incoming.write(2, b"xy").unwrap();
+    incoming.copy(4, 8, 2).unwrap();
+    // The rest is zeros where the old file has bytes.
+    let hash = ContentHash::of(b"01xy89\0\0");
+    incoming
+        .finish(&place.applier, &file_entry("f", 8), hash)
+        .unwrap();
+    assert_eq!(place.read("f"), "01xy89\0\0");
+}
+
+#[test]
+fn known_blocks_of_an_old_file_that_changed_meanwhile_are_not_trusted() {
+    let place = Place::new();
+    let (old, new) = three_blocks(&place);
+    // Longer than the kernel's clock takes for a tick.
+    std::thread::sleep(Duration::from_millis(30));
+    let file = File::options().write(true).open(place.at("f")).unwrap();
+    let mtime = file.metadata().unwrap().modified().unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"x", 40_000).unwrap();
+    file.set_modified(mtime).unwrap();
+    let refused = patch_three_blocks(&place, old, &new).unwrap_err();
+    assert_eq!(refused.source.kind(), io::ErrorKind::InvalidData);
+    assert_ne!(std::fs::read(place.at("f")).unwrap(), new);
 }
 
 #[test]
@@ -282,7 +422,10 @@ fn a_copy_from_beyond_the_old_file_is_refused() {
     let place = Place::new();
     std::fs::write(place.at("f"), "0123456789").unwrap();
     let old = place.applier.existing(&rel("f")).unwrap();
-    let mut incoming = place.applier.begin(&rel("f"), Some(old)).unwrap();
+    let mut incoming = place
+        .applier
+        .begin(&rel("f"), 10, Some(Arc::new(old)))
+        .unwrap();
     for (from, len) in [(5, 6), (u64::MAX, 2)] {
         let refused = incoming.copy(0, from, len).unwrap_err();
         assert_eq!(refused.source.kind(), io::ErrorKind::InvalidData);
@@ -293,7 +436,7 @@ fn a_copy_from_beyond_the_old_file_is_refused() {
 fn an_unfinished_file_stays_only_where_it_is_worth_going_on_with() {
     for (len, stays) in [(MIB as usize, 1), (1000, 0)] {
         let place = Place::new();
-        let mut incoming = place.applier.begin(&rel("f"), None).unwrap();
+        let mut incoming = place.applier.begin(&rel("f"), len as u64, None).unwrap();
         incoming.write(0, &vec![1; len]).unwrap();
         incoming.abandon(Keep::Partial);
         let names = place.names("");
@@ -312,12 +455,15 @@ fn in_place_a_file_keeps_its_inode_and_nothing_may_move_in_it() {
     std::fs::write(place.at("f"), "0123456789").unwrap();
     let inode = std::fs::metadata(place.at("f")).unwrap().ino();
     let old = place.applier.existing(&rel("f")).unwrap();
-    let mut incoming = place.applier.begin(&rel("f"), Some(old)).unwrap();
+    let mut incoming = place
+        .applier
+        .begin(&rel("f"), 5, Some(Arc::new(old)))
+        .unwrap();
     incoming.copy(0, 0, 3).unwrap();
+    assert!(incoming.copy(3, 0, 2).is_err());
     incoming.write(3, b"xy").unwrap();
-    assert!(incoming.copy(5, 0, 2).is_err());
     let (entry, hash) = (file_entry("f", 5), ContentHash::of(b"012xy"));
-    incoming.finish(&place.applier, &entry, 5, hash).unwrap();
+    incoming.finish(&place.applier, &entry, hash).unwrap();
     assert_eq!(place.read("f"), "012xy");
     assert_eq!(std::fs::metadata(place.at("f")).unwrap().ino(), inode);
 }

@@ -9,11 +9,29 @@ use super::index::Index;
 use super::search::search;
 use super::signature::append_entries;
 use super::sums::sum_at;
-use super::{BlockSums, Op, ReadAt, Signature, SignatureSpec, WindowSize};
+use super::{BlockSums, ReadAt, Signature, SignatureSpec, WindowSize};
 
 /// A signature of the whole basis costs the receiver a read of it and the search a second pass; it
 /// is wanted when it takes less than a 64th of what it may save.
 const WHOLE_MIN_GAIN: u64 = 64;
+
+/// The next bytes of the new file: a delta is these in order, never an empty one. How a file is
+/// really built of them is `apply`'s business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// They are in the basis.
+    Copy {
+        /// Where.
+        basis_offset: u64,
+        /// How many.
+        len: u64,
+    },
+    /// They are sent.
+    Literal {
+        /// How many.
+        len: u64,
+    },
+}
 
 /// Bytes of the new file that are also in the basis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! Byte algebra for a file that differs from its old version: sums, signatures, the search, and
-//! the patch. It knows no paths and no messages; `session` carries what is made here.
+//! Byte algebra for a file that differs from its old version: sums, signatures, and the search. It
+//! knows no paths and no messages; `session` carries what is made here.
 //!
 //! The **receiver** has the old file, the *basis*; the **sender** has the new one. Three ways lead
 //! from one to the other, and [`Mode::for_lens`] says which:
@@ -21,10 +21,10 @@
 //! 2 KiB, for about a hundredth of the differing bytes. A second one, of the whole basis, is
 //! requested only when so much is open still that a round trip does not count.
 //!
-//! In all modes the receiver then turns the [`Op`]s into a [`Patch`], which checks them, carries
-//! out its [`Step`]s, and compares the new file's content hash with the sender's. That comparison
-//! decides: a collision of sums, a basis that changed in between, or a far end that lies leads to
-//! a mismatch, and to the file being sent whole.
+//! In all modes the sender then sends what the [`Op`]s say. The receiver builds the new file of it
+//! (`apply` does), and compares its content hash with the sender's. That comparison decides: a
+//! collision of sums, a basis that changed in between, or a far end that lies leads to a mismatch,
+//! and to the file being sent whole.
 //!
 //! Memory is bounded by [`MAX_BLOCKS`] for what is known of a file, and by a few MiB a thread for
 //! its bytes. Everything that is deserialized here is checked on the way in.
@@ -32,7 +32,6 @@
 mod draft;
 mod index;
 mod parallel;
-mod patch;
 mod read;
 mod rolling;
 mod search;
@@ -42,13 +41,12 @@ mod sums;
 
 use std::ops::Range;
 
-pub use draft::Draft;
 use draft::Match;
-pub use patch::{Op, Patch, Step};
-pub use read::ReadAt;
+pub use draft::{Draft, Op};
+pub use read::{ReadAt, UntilCancelled};
 pub use signature::{Signature, SignatureSpec};
 pub use size::{BlockSize, MAX_BLOCKS, PowerOfTwo, WindowSize};
-pub use sums::{BlockSums, Sum, SumBuilder, hash_file, sum_file};
+pub use sums::{BlockSums, Subtrees, Sum, SumBuilder, hash_file, sum_file, zeros};
 
 use crate::error::Error;
 
@@ -72,20 +70,6 @@ pub enum DeltaError {
     /// A range that is empty, out of order or outside the basis.
     #[error("the bytes {0:?} of the basis cannot be summed")]
     BadRange(Range<u64>),
-    /// A copy from beyond the basis.
-    #[error("{len} bytes at {basis_offset} are not in the basis")]
-    CopyOutside {
-        /// Where the copy starts.
-        basis_offset: u64,
-        /// How long it is.
-        len: u64,
-    },
-    /// The operations make a file of another length, or one of them is empty.
-    #[error("the operations do not make {new_len} bytes")]
-    WrongLen {
-        /// The length of the new file.
-        new_len: u64,
-    },
 }
 
 impl From<DeltaError> for Error {

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use crate::events::Cancel;
+
 /// Bytes that can be read at any offset by several threads at once.
 ///
 /// A read may return fewer bytes than asked for; 0 means the end. The length is not part of the
@@ -28,6 +30,18 @@ pub trait ReadAt: Sync {
             }
         }
         Ok(())
+    }
+}
+
+/// A file that can be read no further once the run shall stop: reading to the end of a long one, or
+/// of a hole in it, takes longer than anybody waits.
+#[derive(Clone, Copy, Debug)]
+pub struct UntilCancelled<'a, R: ?Sized>(pub &'a R, pub &'a Cancel);
+
+impl<R: ReadAt + ?Sized> ReadAt for UntilCancelled<'_, R> {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.1.check().map_err(io::Error::other)?;
+        self.0.read_at(buf, offset)
     }
 }
 

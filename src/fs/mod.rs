@@ -24,7 +24,7 @@ mod xattr;
 pub use acl::Acl;
 pub use copy::{
     Copied, CopyMeans, Sparse, advise_dont_need, advise_sequential, allocate, clone_file,
-    copy_content, data_ranges, next_data_range, punch_hole, set_len,
+    copy_content, copy_range, data_ranges, next_data_range, punch_hole, set_len,
 };
 pub use dir::{Dir, ListScratch, VisitEntry, create_dir_all};
 pub use fake_entry::{

@@ -6,7 +6,7 @@
 //! who calls has another way.
 #![allow(unsafe_code)]
 
-use std::ffi::{c_char, c_long, c_uint};
+use std::ffi::{CStr, c_long, c_uint};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -57,20 +57,9 @@ pub(super) fn chmod_at(dir: BorrowedFd<'_>, name: &Name, mode: u16) -> Result<()
 
 /// `listxattrat`: writes the NUL-terminated names to the front of `list`, returns their length.
 pub(super) fn list_xattr_at(dir: BorrowedFd<'_>, name: &Name, list: &mut [u8]) -> Result<usize> {
-    name.as_bytes().into_with_c_str(|name| {
-        // SAFETY: `name` is NUL-terminated, `list` is writable for the length given, and both
-        // outlive the call.
-        check(unsafe {
-            syscall(
-                LISTXATTRAT,
-                dir.as_raw_fd(),
-                name.as_ptr(),
-                AT_SYMLINK_NOFOLLOW,
-                list.as_mut_ptr().cast::<c_char>(),
-                list.len(),
-            )
-        })
-    })
+    let rest = [list.as_mut_ptr().expose_provenance(), list.len(), 0];
+    // SAFETY: `list` is writable for the length given and outlives the call.
+    unsafe { xattr_at(LISTXATTRAT, dir, name, rest) }
 }
 
 /// `getxattrat`: writes the value to the front of `value`, returns its length.
@@ -85,22 +74,9 @@ pub(super) fn get_xattr_at(
         size: u32::try_from(value.len()).map_err(|_| Errno::INVAL)?,
         flags: 0,
     };
-    name.as_bytes().into_with_c_str(|name| {
-        attribute.into_with_c_str(|attribute| {
-            // SAFETY: both names are NUL-terminated, `args` has the kernel's layout and points to
-            // `value`, writable for the size given, and all outlive the call.
-            check(unsafe {
-                syscall(
-                    GETXATTRAT,
-                    dir.as_raw_fd(),
-                    name.as_ptr(),
-                    AT_SYMLINK_NOFOLLOW,
-                    attribute.as_ptr(),
-                    &raw const args,
-                    size_of::<XattrArgs>(),
-                )
-            })
-        })
+    // SAFETY: `args` points to `value`, writable for the size given; both outlive the call.
+    attribute.into_with_c_str(|attribute| unsafe {
+        xattr_at(GETXATTRAT, dir, name, args.after(attribute))
     })
 }
 
@@ -116,43 +92,61 @@ pub(super) fn set_xattr_at(
         size: u32::try_from(value.len()).map_err(|_| Errno::TOOBIG)?,
         flags: 0,
     };
-    name.as_bytes().into_with_c_str(|name| {
-        attribute.into_with_c_str(|attribute| {
-            // SAFETY: both names are NUL-terminated, `args` has the kernel's layout and points to
-            // `value`, readable for its length; all outlive the call, which writes to no memory
-            // of ours.
-            check(unsafe {
-                syscall(
-                    SETXATTRAT,
-                    dir.as_raw_fd(),
-                    name.as_ptr(),
-                    AT_SYMLINK_NOFOLLOW,
-                    attribute.as_ptr(),
-                    &raw const args,
-                    size_of::<XattrArgs>(),
-                )
-            })?;
-            Ok(())
-        })
-    })
+    // SAFETY: `args` points to `value`, readable for the size given; both outlive the call, which
+    // writes to no memory of ours.
+    attribute.into_with_c_str(|attribute| unsafe {
+        xattr_at(SETXATTRAT, dir, name, args.after(attribute))
+    })?;
+    Ok(())
 }
 
 /// `removexattrat`.
 pub(super) fn remove_xattr_at(dir: BorrowedFd<'_>, name: &Name, attribute: &[u8]) -> Result<()> {
+    attribute.into_with_c_str(|attribute| {
+        let rest = [attribute.as_ptr().expose_provenance(), 0, 0];
+        // SAFETY: `attribute` is NUL-terminated and outlives the call, which writes to no memory
+        // of ours.
+        unsafe { xattr_at(REMOVEXATTRAT, dir, name, rest) }
+    })?;
+    Ok(())
+}
+
+impl XattrArgs {
+    /// What `getxattrat` and `setxattrat` take after the flags.
+    fn after(&self, attribute: &CStr) -> [usize; 3] {
+        [
+            attribute.as_ptr().expose_provenance(),
+            (&raw const *self).expose_provenance(),
+            size_of::<XattrArgs>(),
+        ]
+    }
+}
+
+/// One of the `*xattrat` calls, of what `name` itself stands for. All take a directory, a name and
+/// flags first; the kernel looks at no more of `rest` than the call has arguments.
+///
+/// # Safety
+///
+/// `rest` must hold what the call takes after the flags, and what it points to must stay valid
+/// until the call returns: for writing where the call writes.
+unsafe fn xattr_at(
+    number: c_long,
+    dir: BorrowedFd<'_>,
+    name: &Name,
+    rest: [usize; 3],
+) -> Result<usize> {
     name.as_bytes().into_with_c_str(|name| {
-        attribute.into_with_c_str(|attribute| {
-            // SAFETY: both names are NUL-terminated and outlive the call, which writes to no
-            // memory of ours.
-            check(unsafe {
-                syscall(
-                    REMOVEXATTRAT,
-                    dir.as_raw_fd(),
-                    name.as_ptr(),
-                    AT_SYMLINK_NOFOLLOW,
-                    attribute.as_ptr(),
-                )
-            })?;
-            Ok(())
+        // SAFETY: `name` is NUL-terminated and outlives the call; the caller answers for the rest.
+        check(unsafe {
+            syscall(
+                number,
+                dir.as_raw_fd(),
+                name.as_ptr(),
+                AT_SYMLINK_NOFOLLOW,
+                rest[0],
+                rest[1],
+                rest[2],
+            )
         })
     })
 }

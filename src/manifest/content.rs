@@ -1,6 +1,6 @@
 //! Hashes of what entries hold, made on demand: one file's, or a whole directory's.
 
-use crate::delta::hash_file;
+use crate::delta::{UntilCancelled, hash_file};
 use crate::digest::Digest;
 use crate::entry::EntryKind;
 use crate::error::Result;
@@ -13,6 +13,7 @@ pub fn hash_of(lister: &Lister<'_>, path: &RelPath) -> Option<Digest> {
     let dir = lister.root.open_dir(&path.parent()?).ok()?;
     let file = dir.open_file(&path.file_name()?).ok()?;
     let len = fs::stat_file(&file).ok()?.meta.size;
+    let file = UntilCancelled(&file, lister.cancel);
     hash_file(&file, len).ok().map(|hash| Digest(hash.0))
 }
 

@@ -1,76 +1,19 @@
-//! Reads one directory into sorted entries: first what `statx` says, then, only where it is
-//! needed, link targets, extended attributes and content hashes.
+//! Reads one directory into sorted entries: names and what `statx` says of them. What costs more
+//! to read comes in a second step, in `complete`.
 
 use std::borrow::Cow;
 use std::io;
 
-use crate::digest::ContentHash;
-use crate::entry::{EntryKind, Xattr};
+use crate::entry::EntryKind;
 use crate::events::{Cancel, Problem, Side};
 use crate::filter::{Rules, Verdict};
-use crate::fs::{self, Dir, ListScratch, Stat, Target, XattrSelect};
+use crate::fs::{self, Dir, ListScratch, Stat, Target};
 use crate::manifest::links::Links;
 use crate::manifest::lost::Lost;
+use crate::manifest::owners::{OwnerMap, OwnersHere};
 use crate::manifest::record::{Entry, RecordRules};
 use crate::manifest::state::{FileFact, State};
 use crate::path::{Name, RelPath};
-
-/// Turns this host's owner numbers into the destination's.
-///
-/// Called from all scanning threads; may block while the other end is asked. An error ends the
-/// scan.
-pub trait OwnerMap: Sync {
-    /// The destination's numbers for a user and a group. Asked once for each pair in a directory.
-    fn owner(&self, uid: u32, gid: u32) -> io::Result<(u32, u32)>;
-
-    /// Notes that so many entries of a listing have this user and group.
-    fn count(&self, uid: u32, gid: u32, entries: u64);
-}
-
-/// The map of a side whose numbers count as they are.
-#[derive(Clone, Copy, Debug)]
-pub struct KeepOwners;
-
-impl OwnerMap for KeepOwners {
-    fn owner(&self, uid: u32, gid: u32) -> io::Result<(u32, u32)> {
-        Ok((uid, gid))
-    }
-
-    fn count(&self, _: u32, _: u32, _: u64) {}
-}
-
-/// The owners met in one directory: so few that a list is faster than any table, and that the
-/// shared one behind it is seldom asked.
-#[derive(Default)]
-struct OwnersHere(Vec<OwnerHere>);
-
-struct OwnerHere {
-    here: (u32, u32),
-    there: (u32, u32),
-    entries: u64,
-}
-
-impl OwnersHere {
-    fn map(&mut self, owners: &dyn OwnerMap, here: (u32, u32)) -> io::Result<(u32, u32)> {
-        if let Some(known) = self.0.iter_mut().find(|known| known.here == here) {
-            known.entries += 1;
-            return Ok(known.there);
-        }
-        let there = owners.owner(here.0, here.1)?;
-        self.0.push(OwnerHere {
-            here,
-            there,
-            entries: 1,
-        });
-        Ok(there)
-    }
-
-    fn count(&self, owners: &dyn OwnerMap) {
-        for known in &self.0 {
-            owners.count(known.here.0, known.here.1, known.entries);
-        }
-    }
-}
 
 /// Which files' sizes take part.
 #[derive(Clone, Copy, Debug, Default)]
@@ -379,98 +322,6 @@ impl Lister<'_> {
         })
     }
 
-    /// Reads what `statx` does not say: link targets, extended attributes and, in content mode,
-    /// content hashes.
-    pub fn complete(&self, dir: &Dir, path: &RelPath, listing: &mut Listing) -> io::Result<()> {
-        let known = self.known_facts(dir)?;
-        let rows = std::mem::take(&mut listing.rows);
-        listing.rows.reserve_exact(rows.len());
-        for mut row in rows {
-            self.cancel.check().map_err(io::Error::other)?;
-            match self.complete_row(dir, &mut row, &known, &mut listing.facts) {
-                Ok(()) => listing.rows.push(row),
-                Err(err) if err.kind() == io::ErrorKind::NotFound => {}
-                Err(err) => {
-                    // An interrupt is no fault of the entry.
-                    self.cancel.check().map_err(io::Error::other)?;
-                    let entry_path = path.join(&row.entry.name);
-                    listing
-                        .problems
-                        .push(self.problem("read", &entry_path, &err));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn complete_row(
-        &self,
-        dir: &Dir,
-        row: &mut Row,
-        known: &[FileFact],
-        facts: &mut Vec<FileFact>,
-    ) -> io::Result<()> {
-        self.read_target(dir, row)?;
-        row.entry.xattrs = self.read_xattrs(dir, row)?;
-        self.count_lost_attributes(&Target::Entry(dir, &row.entry.name))?;
-        if row.entry.meta.kind == EntryKind::File {
-            self.read_content(dir, row, known, facts)?;
-        }
-        Ok(())
-    }
-
-    fn read_target(&self, dir: &Dir, row: &mut Row) -> io::Result<()> {
-        if row.entry.meta.kind == EntryKind::Symlink {
-            row.entry.target = match dir.read_link(&row.entry.name) {
-                // Its attribute says that it is one, but it is stored as a file.
-                Err(err) if self.fake_super && err.kind() == io::ErrorKind::InvalidInput => {
-                    fs::read_fake_target(dir, &row.entry.name)?
-                }
-                target => target?,
-            };
-        }
-        Ok(())
-    }
-
-    fn count_lost_attributes(&self, target: &Target<'_>) -> io::Result<()> {
-        let Some(lost) = self.lost else {
-            return Ok(());
-        };
-        let (xattrs, acls) = lost.attributes();
-        if xattrs || acls {
-            let found = fs::read_xattrs(target, XattrSelect { xattrs, acls })?;
-            let (acls, xattrs): (Vec<_>, Vec<_>) = found.iter().partition(|x| x.is_acl());
-            lost.attributes_of(!xattrs.is_empty(), !acls.is_empty());
-        }
-        Ok(())
-    }
-
-    fn read_xattrs(&self, dir: &Dir, row: &Row) -> io::Result<Vec<Xattr>> {
-        if !self.rules.reads_xattrs() {
-            return Ok(Vec::new());
-        }
-        let target = Target::Entry(dir, &row.entry.name);
-        let xattrs = self.select_xattrs(&target, row.stat.meta.mode)?;
-        if let Some(lost) = self.lost.filter(|_| !self.fake_super) {
-            lost.stored_in(&xattrs);
-        }
-        Ok(xattrs)
-    }
-
-    fn select_xattrs(&self, target: &Target<'_>, mode: u16) -> io::Result<Vec<Xattr>> {
-        if !self.rules.reads_xattrs() {
-            return Ok(Vec::new());
-        }
-        let select = XattrSelect {
-            xattrs: self.rules.fidelity.xattrs,
-            acls: self.rules.fidelity.acls,
-        };
-        if self.fake_super {
-            return fs::read_fake_xattrs(target, mode, select);
-        }
-        fs::read_xattrs(target, select)
-    }
-
     fn overlay_fake_stat(&self, dir: &Dir, name: &Name, stat: &mut Stat) {
         if matches!(stat.meta.kind, EntryKind::File | EntryKind::Dir) {
             // Without the attribute, or the right to read it, the entry is what it is.
@@ -478,64 +329,7 @@ impl Lister<'_> {
         }
     }
 
-    /// What the state knows of a directory's files.
-    pub fn known_facts(&self, dir: &Dir) -> io::Result<Vec<FileFact>> {
-        match self.state {
-            Some(state) if !self.rehash => Ok(state.facts(&dir.stat_self()?)),
-            _ => Ok(Vec::new()),
-        }
-    }
-
-    /// In content mode gives the row its hash, from the state where the file is as it was. In
-    /// quick mode looks only at files that the state knows and whose ctime moved while size and
-    /// mtime did not: somebody set the time back, so the hash goes into the record.
-    fn read_content(
-        &self,
-        dir: &Dir,
-        row: &mut Row,
-        known: &[FileFact],
-        facts: &mut Vec<FileFact>,
-    ) -> io::Result<()> {
-        let fact = known
-            .binary_search_by_key(&row.stat.ino, |fact| fact.ino)
-            .ok()
-            .map(|index| &known[index]);
-        if let Some(fact) = fact
-            && fact.matches(&row.stat)
-        {
-            facts.push(fact.clone());
-            if self.rules.content {
-                row.entry.content = Some(fact.hash);
-            }
-            return Ok(());
-        }
-        let suspect = fact.filter(|fact| fact.same_size_and_mtime(&row.stat));
-        if self.rules.content || suspect.is_some() {
-            let hash = self.hash(dir, &row.entry.name)?;
-            facts.push(FileFact::new(&row.stat, hash));
-            if self.rules.content || suspect.is_some_and(|fact| fact.hash != hash) {
-                row.entry.content = Some(hash);
-            }
-        }
-        Ok(())
-    }
-
-    /// The hash of a file's content as it is now.
-    pub fn hash(&self, dir: &Dir, name: &Name) -> io::Result<ContentHash> {
-        let file = dir.open_file(name)?;
-        let mut hasher = blake3::Hasher::new();
-        let mut buffer = vec![0; HASH_BUFFER];
-        loop {
-            self.cancel.check().map_err(io::Error::other)?;
-            let read = io::Read::read(&mut (&file), &mut buffer)?;
-            if read == 0 {
-                return Ok(hasher.finalize().into());
-            }
-            hasher.update(&buffer[..read]);
-        }
-    }
-
-    fn problem(&self, act: &str, path: &RelPath, err: &io::Error) -> Problem {
+    pub(super) fn problem(&self, act: &str, path: &RelPath, err: &io::Error) -> Problem {
         Problem {
             side: self.side,
             act: act.to_string(),
@@ -559,7 +353,3 @@ fn read_rules(dir: &Dir, file: &[u8]) -> io::Result<Option<Vec<u8>>> {
         Err(err) => Err(err),
     }
 }
-
-/// Large enough that BLAKE3 uses its widest vectors all along, small enough to stay in the
-/// second-level cache.
-const HASH_BUFFER: usize = 256 << 10;

@@ -27,6 +27,10 @@ const RACY_WINDOW_NS: u64 = 20_000_000;
 /// costs next to nothing on the wire either.
 const REPORT_EVERY: u64 = 1 << 16;
 
+/// How much of what the state shall learn is held in memory; the hashes of a million files take
+/// ten times as much.
+const MOST_HELD_BYTES: usize = 8 << 20;
+
 /// What a scan leaves.
 #[derive(Debug)]
 pub struct Scan {
@@ -193,6 +197,13 @@ impl Scanner<'_> {
             let over = shared.stack.is_empty() && shared.busy == 0;
             if shared.waiting > 0 && (over || !shared.stack.is_empty()) {
                 self.wake.notify_all();
+            }
+            if let Some(state) = self.lister.state
+                && shared.update.held_bytes() > MOST_HELD_BYTES
+            {
+                let update = std::mem::take(&mut shared.update);
+                drop(shared);
+                state.spill(update);
             }
         }
         self.wake.notify_all();

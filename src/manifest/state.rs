@@ -1,15 +1,21 @@
 //! What earlier runs learnt of a root, in an embedded database. A cache: a run is right without
 //! it, and every row is believed only where the file or directory is as it was.
 
+mod blocks;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{
     Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition,
     WriteTransaction,
 };
 
+pub use blocks::BlockBook;
+
+use crate::delta::Subtrees;
 use crate::digest::{ContentHash, Digest};
 use crate::entry::Timestamp;
 use crate::fs::{Dir, Stat};
@@ -32,8 +38,17 @@ const RULE_SETS: usize = 3;
 #[derive(Debug)]
 pub struct State {
     database: Database,
+    tables: RwLock<Tables>,
+    /// Rows were added that no durable transaction has confirmed.
+    spilled: AtomicBool,
+}
+
+/// What is read during a run: all of it as it was when the run began.
+#[derive(Debug, Default)]
+struct Tables {
     dirs: Option<ReadOnlyTable<&'static [u8], &'static [u8]>>,
     files: Option<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    blocks: Option<blocks::Table>,
 }
 
 /// What a directory's entries digested to when they last were read.
@@ -179,11 +194,14 @@ impl FactBook {
 pub struct StateUpdate {
     dirs: Vec<([u8; 24], DirFact)>,
     files: Vec<([u8; 16], Vec<FileFact>)>,
+    blocks: blocks::BlocksUpdate,
+    held_bytes: usize,
 }
 
 impl StateUpdate {
     /// Keeps what a directory digested to.
     pub fn dir(&mut self, rules: u64, dir: &Stat, fact: DirFact) {
+        self.held_bytes += size_of::<([u8; 24], DirFact)>();
         self.dirs.push((dir_key(rules, dir), fact));
     }
 
@@ -191,18 +209,37 @@ impl StateUpdate {
     pub fn files(&mut self, dir: &Stat, mut facts: Vec<FileFact>) {
         facts.sort_unstable_by_key(|fact| fact.ino);
         facts.dedup_by_key(|fact| fact.ino);
+        self.held_bytes += 48 + facts.len() * size_of::<FileFact>();
         self.files.push((file_key(dir), facts));
+    }
+
+    /// About how much memory the rows take, those of large files' blocks apart.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     /// Takes another update's rows.
     pub fn absorb(&mut self, mut other: StateUpdate) {
         self.dirs.append(&mut other.dirs);
         self.files.append(&mut other.files);
+        self.blocks.absorb(other.blocks);
+        self.held_bytes += other.held_bytes;
+    }
+
+    /// Keeps the values of large files' blocks.
+    pub fn blocks(&mut self, book: &BlockBook) {
+        self.blocks.take(book);
+    }
+
+    /// Sorted inserts fill pages one after the other: twice as fast, half the size.
+    fn sort(&mut self) {
+        self.dirs.sort_unstable_by_key(|(key, _)| *key);
+        self.files.sort_unstable_by_key(|(key, _)| *key);
     }
 
     /// Whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
-        self.dirs.is_empty() && self.files.is_empty()
+        self.dirs.is_empty() && self.files.is_empty() && self.blocks.is_empty()
     }
 }
 
@@ -235,26 +272,38 @@ impl State {
                 open_database(&path).map_err(|err| err.to_string())?
             }
         };
-        let mut state = State {
-            database,
-            dirs: None,
-            files: None,
-        };
-        state.refresh();
-        Ok(state)
+        Ok(State::of(database))
     }
 
-    fn refresh(&mut self) {
+    fn of(database: Database) -> State {
+        let state = State {
+            database,
+            tables: RwLock::default(),
+            spilled: AtomicBool::new(false),
+        };
+        state.refresh();
+        state
+    }
+
+    fn refresh(&self) {
         if let Ok(read) = self.database.begin_read() {
-            self.dirs = read.open_table(DIRS).ok();
-            self.files = read.open_table(FILES).ok();
+            *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Tables {
+                dirs: read.open_table(DIRS).ok(),
+                files: read.open_table(FILES).ok(),
+                blocks: blocks::open(&read),
+            };
         }
+    }
+
+    fn tables(&self) -> RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a directory digested to under these rules. Whether its entries are as they were is
     /// for the caller to see.
     pub fn dir(&self, rules: u64, dir: &Stat) -> Option<DirFact> {
-        let row = self.dirs.as_ref()?.get(&dir_key(rules, dir)[..]).ok()??;
+        let tables = self.tables();
+        let row = tables.dirs.as_ref()?.get(&dir_key(rules, dir)[..]).ok()??;
         let (stats, shallow) = row.value().split_first_chunk::<32>()?;
         Some(DirFact {
             stats: Digest(*stats),
@@ -264,7 +313,8 @@ impl State {
 
     /// What the files of a directory hashed to, sorted by inode.
     pub fn facts(&self, dir: &Stat) -> Vec<FileFact> {
-        let row = self
+        let tables = self.tables();
+        let row = tables
             .files
             .as_ref()
             .and_then(|table| table.get(&file_key(dir)[..]).ok().flatten());
@@ -277,6 +327,11 @@ impl State {
         .unwrap_or_default()
     }
 
+    /// The values of a large file's blocks, where it is as it was.
+    pub fn blocks(&self, file: &Stat) -> Option<Subtrees> {
+        blocks::read(self.tables().blocks.as_ref()?, file)
+    }
+
     /// A small value kept under a name.
     pub fn note(&self, name: &str) -> Option<Vec<u8>> {
         let read = self.database.begin_read().ok()?;
@@ -287,8 +342,9 @@ impl State {
 
     /// Stores new rows and notes in one durable transaction. A failure costs the next run time,
     /// so it is a sentence, not an error.
-    pub fn store(&mut self, update: StateUpdate, notes: &[(&str, Vec<u8>)]) -> Result<(), String> {
+    pub fn store(&self, update: StateUpdate, notes: &[(&str, Vec<u8>)]) -> Result<(), String> {
         if update.is_empty()
+            && !self.spilled.load(Ordering::Relaxed)
             && notes
                 .iter()
                 .all(|(name, value)| self.note(name).as_ref() == Some(value))
@@ -301,20 +357,36 @@ impl State {
         Ok(())
     }
 
+    /// Adds rows while a scan goes on, so that they need not be held until its end. Only what the
+    /// scan found may go this way: it is true whatever becomes of the run. Nobody reads them, and
+    /// a power cut may lose them, before [`State::store`]. What fails is not remembered.
+    pub fn spill(&self, mut update: StateUpdate) {
+        self.spilled.store(true, Ordering::Relaxed);
+        let mut write = || -> Result<(), redb::Error> {
+            let mut write = self.database.begin_write()?;
+            write.set_durability(Durability::None)?;
+            update.sort();
+            write_rows(&write, &update)?;
+            write.commit()?;
+            Ok(())
+        };
+        // The next run reads again what is not there.
+        let _ = write();
+    }
+
     fn try_store(
-        &mut self,
+        &self,
         mut update: StateUpdate,
         notes: &[(&str, Vec<u8>)],
     ) -> Result<(), redb::Error> {
-        self.dirs = None;
-        self.files = None;
-        // Sorted inserts fill pages one after the other: twice as fast, half the size.
-        update.dirs.sort_unstable_by_key(|(key, _)| *key);
-        update.files.sort_unstable_by_key(|(key, _)| *key);
+        // Rows that are still being read would keep the pages of all that are replaced.
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Tables::default();
+        update.sort();
         let mut write = self.database.begin_write()?;
         // Losing the last run's rows costs time only, but a torn file would cost a rebuild.
         write.set_durability(Durability::Immediate)?;
         write_rows(&write, &update)?;
+        update.blocks.write(&write)?;
         {
             let mut table = write.open_table(NOTES)?;
             for (name, value) in notes {
@@ -408,10 +480,10 @@ fn dir_key(rules: u64, dir: &Stat) -> [u8; 24] {
     key
 }
 
-fn file_key(dir: &Stat) -> [u8; 16] {
+fn file_key(inode: &Stat) -> [u8; 16] {
     let mut key = [0; 16];
-    key[..8].copy_from_slice(&dir.dev.to_be_bytes());
-    key[8..].copy_from_slice(&dir.ino.to_be_bytes());
+    key[..8].copy_from_slice(&inode.dev.to_be_bytes());
+    key[8..].copy_from_slice(&inode.ino.to_be_bytes());
     key
 }
 

@@ -54,7 +54,8 @@ struct Shared {
 #[derive(Debug)]
 struct OutQueue {
     frames: VecDeque<Vec<u8>>,
-    credit: u64,
+    /// Below zero: the last frame overdrew it, and that is paid back before the next.
+    credit: i64,
     state: OutState,
 }
 
@@ -73,7 +74,7 @@ impl Outbox {
         Outbox(Arc::new(Shared {
             queue: Mutex::new(OutQueue {
                 frames: VecDeque::new(),
-                credit,
+                credit: signed(credit),
                 state: OutState::Open,
             }),
             wake: Condvar::new(),
@@ -91,14 +92,14 @@ impl Outbox {
     pub fn send_paid(&self, frame: Vec<u8>) -> Result<()> {
         let cost = frame.len() as u64;
         let mut queue = self.lock();
-        while queue.credit == 0 {
+        while queue.credit <= 0 {
             if queue.state != OutState::Open {
                 return Err(gone());
             }
             queue = self.wait(queue);
         }
         // The last frame may overdraw: frames are small against the credit.
-        queue.credit = queue.credit.saturating_sub(cost);
+        queue.credit = queue.credit.saturating_sub(signed(cost));
         drop(queue);
         self.push(frame)
     }
@@ -111,7 +112,10 @@ impl Outbox {
     /// Takes credit that the other end granted.
     pub fn grant(&self, bytes: u64) {
         let mut queue = self.lock();
-        queue.credit = queue.credit.saturating_add(bytes).min(CREDIT);
+        queue.credit = queue
+            .credit
+            .saturating_add(signed(bytes))
+            .min(signed(CREDIT));
         self.0.wake.notify_all();
     }
 
@@ -184,6 +188,11 @@ impl Outbox {
                 .0;
         }
     }
+}
+
+/// An amount of credit that can also be owed.
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 fn gone() -> Error {
@@ -360,5 +369,26 @@ fn wait_for(fd: &impl AsFd, flags: PollFlags) -> io::Result<bool> {
         Ok(ready) => Ok(ready > 0),
         Err(rustix::io::Errno::INTR) => Ok(false),
         Err(err) => Err(err.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_frame_overdrew_is_paid_back_before_the_next() {
+        let outbox = Outbox::new(1);
+        let under_way = |outbox: &Outbox| outbox.lock().frames.len();
+        outbox.send_paid(vec![0; 1000]).unwrap();
+        std::thread::scope(|scope| {
+            let next = scope.spawn(|| outbox.send_paid(vec![0; 1000]));
+            outbox.grant(999);
+            std::thread::sleep(Duration::from_millis(20));
+            assert_eq!(under_way(&outbox), 1);
+            outbox.grant(1);
+            assert!(next.join().unwrap().is_ok());
+        });
+        assert_eq!(under_way(&outbox), 2);
     }
 }

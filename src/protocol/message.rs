@@ -40,6 +40,18 @@ pub enum Mode {
     Verify,
 }
 
+/// What a large file is built on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Onto {
+    /// Nothing: it comes whole.
+    Nothing,
+    /// The basis that it was asked for with.
+    Basis,
+    /// The same, and samples say that it keeps nearly all of it: the destination can start with a
+    /// copy while the source still compares.
+    AlikeBasis,
+}
+
 /// What the source says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromSource {
@@ -71,8 +83,8 @@ pub enum FromSource {
         dir: RelPath,
         /// The file as it is now.
         entry: Entry,
-        /// Whether the content is in terms of the basis.
-        delta: bool,
+        /// What its parts may be copied from.
+        onto: Onto,
     },
     /// Parts of the file that the destination has already.
     Copies {
@@ -88,7 +100,7 @@ pub enum FromSource {
         /// How it went.
         outcome: Outcome,
     },
-    /// A wanted or streamed file that never began.
+    /// A wanted or streamed file that never began, or a directory that cannot be read.
     Unsent {
         /// Which one.
         path: RelPath,
@@ -326,8 +338,6 @@ pub struct StreamedDir {
     /// What is in it: all of it where content is not sent, else all but files with content to
     /// come. A large one comes in several parts.
     pub entries: Vec<Entry>,
-    /// Whether it could be read.
-    pub readable: bool,
 }
 
 /// Names that share one file.
@@ -388,13 +398,8 @@ pub struct CopyRange {
 /// How a file's sending ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// It is complete, with this length and content hash.
-    Complete {
-        /// Length in bytes.
-        len: u64,
-        /// Content hash.
-        hash: ContentHash,
-    },
+    /// It is complete, with this content hash.
+    Complete(ContentHash),
     /// It is not to be had.
     Fault(Fault),
 }

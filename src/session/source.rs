@@ -2,41 +2,42 @@
 //! for. It decides nothing.
 
 mod admit;
+mod large;
 mod link;
 pub(crate) mod listings;
 mod owners;
 mod send;
+mod serving;
+mod stream;
 
-use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 
-use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::events::{Cancel, Event, Observer, Phase, Side, Summary, Warning};
 use crate::filter::Rules;
-use crate::fs::{self, Dir, ListScratch, Users};
-use crate::manifest::content::{hash_of, hash_tree};
+use crate::fs::{self, Dir, Users};
 use crate::manifest::links::Links;
-use crate::manifest::listing::{Lister, Listing, SizeLimits};
+use crate::manifest::listing::{Lister, SizeLimits};
 use crate::manifest::lost::Lost;
 use crate::manifest::recorded::Recorded;
 use crate::manifest::scan::{Scan, ScanOptions, scan};
 use crate::manifest::state::{FactBook, State, StateUpdate};
 use crate::options::SyncOptions;
-use crate::path::{Name, RelPath};
+use crate::path::Name;
 use crate::protocol::conn::{CREDIT, Outbox};
 use crate::protocol::message::{
-    DestinationHello, ExpandRequest, FromSource, Mode, RootIdentity, Scanned, SourceHello, Want,
+    DestinationHello, FromSource, Mode, OwnerQuery, RootIdentity, Scanned, SourceHello,
 };
-use crate::protocol::queue::Queue;
 use crate::session::modes::ModeRules;
 use crate::session::root::{RootLock, SourceRoot, identify, trash_name};
 use crate::session::throttle::Throttle;
 use crate::session::{open_state, scan_threads, state_notes};
 use crate::transport::{LinkReader, LinkWriter};
 use owners::{Names, OwnerTable};
+use serving::Serving;
+use stream::Streamed;
 
 /// What one session of the source is made with.
 pub(crate) struct SourceRole<'a> {
@@ -56,6 +57,16 @@ pub(crate) struct SourceRole<'a> {
     pub(crate) forwards: bool,
 }
 
+/// A session in which both ends have said hello.
+struct Greeted<'a> {
+    root: &'a SourceRoot,
+    owners: &'a OwnerTable<'a>,
+    outbox: &'a Outbox,
+    shared: &'a link::Incoming,
+    /// What the destination said.
+    hello: DestinationHello,
+}
+
 /// What a source is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SourceKind {
@@ -73,88 +84,6 @@ impl SourceKind {
         }
         SourceKind::Tree
     }
-}
-
-/// What the destination asked for.
-pub(super) enum Job {
-    Expand(ExpandRequest),
-    ListLinks,
-    Stream(StreamJob),
-    SendFiles(send::FilesJob),
-    Want(Want),
-    Hash(RelPath),
-}
-
-/// A directory of a tree that is streamed whole.
-pub(super) struct StreamJob {
-    dir: RelPath,
-    content: bool,
-    ticket: Arc<Ticket>,
-}
-
-/// Counts what is left of a streamed tree, so that its end can be told.
-pub(super) struct Ticket {
-    top: RelPath,
-    pending: AtomicUsize,
-}
-
-impl Ticket {
-    fn new(top: RelPath) -> Arc<Ticket> {
-        Arc::new(Ticket {
-            top,
-            pending: AtomicUsize::new(1),
-        })
-    }
-
-    /// Announces more parts; before the part that found them is settled.
-    fn add(&self, parts: usize) {
-        self.pending.fetch_add(parts, Ordering::Relaxed);
-    }
-
-    /// Settles one part, and after the last one tells the destination.
-    fn settle(&self, serving: &Serving<'_>) -> Result<()> {
-        if self.pending.fetch_sub(1, Ordering::AcqRel) > 1 {
-            return Ok(());
-        }
-        if serving.scan.is_none() {
-            serving
-                .outbox
-                .say(&FromSource::Scanned(serving.streamed_totals()?))?;
-        }
-        serving.outbox.say(&FromSource::Streamed(self.top.clone()))
-    }
-}
-
-/// What all threads of the source share.
-pub(super) struct Serving<'a> {
-    role: &'a SourceRole<'a>,
-    root: &'a Dir,
-    lister: Lister<'a>,
-    /// Stands for the tree where the source is a manifest.
-    recorded: Option<&'a Recorded>,
-    scan: Option<&'a Scan>,
-    links: &'a Links,
-    outbox: &'a Outbox,
-    jobs: &'a Queue<Job>,
-    sums: &'a link::SumsSlots,
-    throttle: &'a Throttle,
-    /// Hashes of what was sent.
-    facts: FactBook,
-    next_id: AtomicU64,
-    root_dev: u64,
-    /// A single file's name here and at the destination.
-    renamed: Option<(Name, Name)>,
-    streamed: Streamed,
-    /// Linked files whose content is on its way, in streams: the other names need none.
-    led: Mutex<std::collections::HashMap<u64, RelPath>>,
-}
-
-/// What streams have met, where no scan counted it.
-#[derive(Default)]
-struct Streamed {
-    entries: AtomicU64,
-    bytes: AtomicU64,
-    problems: AtomicU64,
 }
 
 impl SourceRole<'_> {
@@ -180,6 +109,7 @@ impl SourceRole<'_> {
             // The reader knows best why a session broke: what others see is its echo.
             match (outcome, ended) {
                 (Err(Error::Connection(_)), Err(cause)) => Err(cause),
+                (Err(Error::Interrupted), Err(cause)) if self.forwards => Err(cause),
                 (outcome, _) => outcome,
             }
         })
@@ -192,7 +122,7 @@ impl SourceRole<'_> {
         let _lock = is_dir
             .then(|| RootLock::shared(&root.dir, self.root))
             .transpose()?;
-        let mut recorded = match self.kind {
+        let recorded = match self.kind {
             SourceKind::Tree => None,
             SourceKind::Manifest => Some(Recorded::open(self.root)?),
         };
@@ -203,23 +133,9 @@ impl SourceRole<'_> {
             SourceKind::Tree | SourceKind::Manifest => None,
         };
         root.moved_device = is_moved(&root.dir, state.as_ref());
-        let single = root
-            .single
-            .clone()
-            .filter(|_| self.kind == SourceKind::Tree);
         let known_owners = owners::remembered(state.as_ref());
-        outbox.say(&FromSource::Hello(SourceHello {
-            single: single.clone(),
-            granularity_ns: match &recorded {
-                Some(recorded) => recorded.header.granularity_ns,
-                None => fs::source_granularity(&root.dir),
-            },
-            owners: known_owners.clone(),
-            identity: match self.kind {
-                SourceKind::Tree => identify(self.root),
-                SourceKind::Manifest => RootIdentity::nowhere(),
-            },
-        }))?;
+        let hello = self.hello(&root, recorded.as_ref(), known_owners.clone());
+        outbox.say(&FromSource::Hello(hello))?;
         let hello = shared.hello.take().ok_or_else(closed)?;
         let recorded_names = recorded.as_ref().map(|recorded| recorded.names.clone());
         let names = match &recorded_names {
@@ -228,18 +144,76 @@ impl SourceRole<'_> {
         };
         let table = OwnerTable::new(outbox.clone(), &shared.owners, names);
         table.learn(known_owners, &hello.owners)?;
+        let greeted = Greeted {
+            root: &root,
+            owners: &table,
+            outbox,
+            shared,
+            hello,
+        };
+        let update = self.read_and_answer(&greeted, recorded, state.as_ref())?;
+        let summary = shared.done.take().ok_or_else(closed)?;
+        if self.mode == Mode::Sync
+            && !self.options.dry_run
+            && let Some(state) = &mut state
+        {
+            let mut notes = state_notes(&root.dir);
+            notes.push(("owners", owners::to_note(&table)));
+            if let Err(why) = state.store(update, &notes) {
+                let note = format!("source state not stored: {why}");
+                self.tell(outbox, Event::Note(note));
+            }
+        }
+        outbox.say(&FromSource::Bye)?;
+        Ok(summary)
+    }
+
+    fn hello(
+        &self,
+        root: &SourceRoot,
+        recorded: Option<&Recorded>,
+        owners: Vec<OwnerQuery>,
+    ) -> SourceHello {
+        SourceHello {
+            single: self.single(root),
+            granularity_ns: match recorded {
+                Some(recorded) => recorded.header.granularity_ns,
+                None => fs::source_granularity(&root.dir),
+            },
+            owners,
+            identity: match self.kind {
+                SourceKind::Tree => identify(self.root),
+                SourceKind::Manifest => RootIdentity::nowhere(),
+            },
+        }
+    }
+
+    /// The only entry of the root that takes part, where a single file is synced.
+    fn single(&self, root: &SourceRoot) -> Option<Name> {
+        // A manifest is a file too, but it stands for a tree.
+        root.single
+            .clone()
+            .filter(|_| self.kind == SourceKind::Tree)
+    }
+
+    /// Reads what the destination's hello asks for and answers until it is done. Returns what the
+    /// state shall learn.
+    fn read_and_answer(
+        &self,
+        greeted: &Greeted<'_>,
+        mut recorded: Option<Recorded>,
+        state: Option<&State>,
+    ) -> Result<StateUpdate> {
+        let Greeted { root, hello, .. } = greeted;
         let filter = Rules::parse(&self.options.selection.rules)?;
         let modes = ModeRules::parse(&self.options.chmod)?;
         let modes = |kind, mode| modes.apply(kind, mode);
         if let Some(recorded) = &mut recorded {
             recorded
-                .adapt(&hello.rules, &filter, &table, &modes)
+                .adapt(&hello.rules, &filter, greeted.owners, &modes)
                 .map_err(|err| {
-                    Error::io(
-                        "use manifest",
-                        self.root.as_os_str().as_encoded_bytes(),
-                        err,
-                    )
+                    let path = self.root.as_os_str().as_encoded_bytes();
+                    Error::io("use manifest", path, err)
                 })?;
         }
         let links = Links::default();
@@ -257,65 +231,44 @@ impl SourceRole<'_> {
                 max: self.options.selection.max_size,
             },
             side: Side::Source,
-            owners: &table,
+            owners: greeted.owners,
             modes: &modes,
             fake_super: self.options.from_fake_super,
-            only: single,
+            only: self.single(root),
             reserved: Some(trash_name()),
             links: &links,
             lost: Some(&lost),
-            state: state.as_ref(),
+            state,
             rehash: self.options.rehash,
             cancel: self.cancel,
         };
-        let update = self.answer(
-            &root,
-            lister,
-            recorded.as_ref(),
-            &links,
-            outbox,
-            shared,
-            &hello,
-        )?;
-        self.warn_of_owners(&table, outbox);
+        let update = self.answer(greeted, lister, recorded.as_ref())?;
+        self.warn_of_owners(greeted.owners, greeted.outbox);
         if hello.empty {
-            self.warn_of_lost(&lost, outbox);
+            self.warn_of_lost(&lost, greeted.outbox);
         }
-        let summary = shared.done.take().ok_or_else(closed)?;
-        if self.mode == Mode::Sync
-            && !self.options.dry_run
-            && let Some(state) = &mut state
-        {
-            let mut notes = state_notes(&root.dir);
-            notes.push(("owners", owners::to_note(&table)));
-            if let Err(why) = state.store(update, &notes) {
-                self.tell(
-                    outbox,
-                    Event::Note(format!("source state not stored: {why}")),
-                );
-            }
-        }
-        outbox.say(&FromSource::Bye)?;
-        Ok(summary)
+        Ok(update)
     }
 
     /// Scans where the destination has something to compare, then serves until it is done.
-    #[expect(clippy::too_many_arguments, reason = "joins what outlives the lister")]
     fn answer(
         &self,
-        root: &SourceRoot,
+        greeted: &Greeted<'_>,
         lister: Lister<'_>,
         recorded: Option<&Recorded>,
-        links: &Links,
-        outbox: &Outbox,
-        shared: &link::Incoming,
-        hello: &DestinationHello,
     ) -> Result<StateUpdate> {
+        let Greeted {
+            root,
+            outbox,
+            shared,
+            hello,
+            ..
+        } = greeted;
         self.tell(outbox, Event::Phase(Phase::Scanning));
         let throttle = Throttle::new(self.options.transfer.bandwidth_bytes_per_s);
         let mut scan = match (hello.empty, recorded) {
             (true, _) => None,
-            (false, Some(recorded)) => Some(recorded.scan(&hello.rules, links)),
+            (false, Some(recorded)) => Some(recorded.scan(&hello.rules, lister.links)),
             (false, None) => Some(self.scan(&lister, outbox)?),
         };
         let update = scan.as_mut().map(|scan| std::mem::take(&mut scan.update));
@@ -325,7 +278,6 @@ impl SourceRole<'_> {
             lister,
             recorded,
             scan: scan.as_ref(),
-            links,
             outbox,
             jobs: &shared.jobs,
             sums: &shared.sums,
@@ -422,117 +374,6 @@ struct Forward<'a> {
 impl Observer for Forward<'_> {
     fn observe(&self, event: Event) {
         self.role.tell(self.outbox, event);
-    }
-}
-
-impl Serving<'_> {
-    /// Works on what the destination asks for until it is done or gone.
-    fn serve_jobs(&self) -> Result<()> {
-        let failure = Mutex::new(None);
-        std::thread::scope(|scope| {
-            for _ in 0..crate::session::send_threads() {
-                scope.spawn(|| {
-                    if let Err(err) = self.work() {
-                        self.jobs.abort();
-                        let mut failure = failure.lock().unwrap_or_else(|e| e.into_inner());
-                        failure.get_or_insert(err);
-                    }
-                });
-            }
-        });
-        match failure.into_inner().unwrap_or_else(|e| e.into_inner()) {
-            Some(err) => Err(err),
-            None => self.role.cancel.check(),
-        }
-    }
-
-    fn work(&self) -> Result<()> {
-        let mut scratch = ListScratch::new();
-        let mut sender = send::Sender::new(self);
-        while let Some(job) = self.jobs.pop() {
-            self.role.cancel.check()?;
-            match job {
-                Job::Expand(request) => self.expand(request, &mut scratch)?,
-                Job::ListLinks => self.list_links(&mut scratch)?,
-                Job::Stream(job) => self.stream(job, &mut scratch, &mut sender)?,
-                Job::SendFiles(job) => sender.send_files(job)?,
-                Job::Want(want) => sender.send_wanted(want)?,
-                Job::Hash(path) => self.hash(path)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn stream_root(&self, content: bool) {
-        self.jobs.push(Job::Stream(StreamJob {
-            dir: RelPath::root(),
-            content,
-            ticket: Ticket::new(RelPath::root()),
-        }));
-    }
-
-    pub(super) fn tell(&self, event: Event) {
-        self.role.tell(self.outbox, event);
-    }
-
-    /// A directory's listing, complete.
-    fn list(&self, dir: &RelPath, scratch: &mut ListScratch) -> io::Result<Listing> {
-        let node = self
-            .scan
-            .and_then(|scan| Some(scan.tree.node(scan.tree.find(dir)?)));
-        if node.is_some_and(|node| node.flags.elsewhere) {
-            return Ok(Listing::default());
-        }
-        match self.recorded {
-            Some(recorded) => Ok(recorded.list(dir)),
-            None => self.lister.list(dir, scratch),
-        }
-    }
-
-    /// Answers a request for the hash of a file or a whole directory.
-    fn hash(&self, path: RelPath) -> Result<()> {
-        let is_dir = self
-            .scan
-            .is_some_and(|scan| scan.tree.find(&path).is_some());
-        let hash = match (self.recorded, is_dir) {
-            (Some(_), _) => None,
-            (None, true) => hash_tree(&self.lister, &path)?,
-            (None, false) => {
-                let file = self.inward(path.clone());
-                let admitted = self.admit_file(&file).ok();
-                admitted.and_then(|()| hash_of(&self.lister, &file))
-            }
-        };
-        self.outbox.say(&FromSource::Hash { path, hash })
-    }
-
-    fn count_streamed(&self, entries: u64, bytes: u64, problems: u64) {
-        self.streamed.entries.fetch_add(entries, Ordering::Relaxed);
-        self.streamed.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.streamed
-            .problems
-            .fetch_add(problems, Ordering::Relaxed);
-    }
-
-    /// What a streamed source amounts to; its digests were never needed.
-    pub(super) fn streamed_totals(&self) -> Result<Scanned> {
-        let root = match self.recorded {
-            Some(recorded) => recorded.header.root.clone(),
-            None => {
-                let row = self.lister.root_entry();
-                row.map_err(|err| Error::io("read", b"the root directory", err))?
-                    .entry
-            }
-        };
-        Ok(Scanned {
-            root,
-            deep: Digest::default(),
-            links: self.links.digest(),
-            entries: self.streamed.entries.load(Ordering::Relaxed),
-            bytes: self.streamed.bytes.load(Ordering::Relaxed),
-            problems: self.streamed.problems.load(Ordering::Relaxed),
-            moved_device: false,
-        })
     }
 }
 

@@ -119,6 +119,14 @@ impl<'a> Tmpfs<'a> {
         Tmpfs::try_mount(point, options).expect("mounting a tmpfs")
     }
 
+    /// Mounts the simplest filesystem in memory: it has no attributes, no reflinks, and cannot make
+    /// holes.
+    pub fn mount_ramfs(point: &'a Path) -> Tmpfs<'a> {
+        std::fs::create_dir_all(point).expect("making the mount point");
+        mount_command(&["-t", "ramfs", "ramfs"], point).expect("mounting a ramfs");
+        Tmpfs { point }
+    }
+
     fn try_mount(point: &'a Path, options: &str) -> Result<Tmpfs<'a>, String> {
         mount_command(&["-t", "tmpfs", "-o", options, "tmpfs"], point)?;
         Ok(Tmpfs { point })

@@ -228,11 +228,12 @@ fn time_of(text: &str) -> Option<Timespec> {
     })
 }
 
-/// Bytes, with `K` or `M` for powers of 1024.
+/// Bytes, with `K`, `M` or `T` for powers of 1024.
 fn size_of(text: &str) -> Option<u64> {
     let (digits, unit) = match text.as_bytes().last()? {
         b'K' => (&text[..text.len() - 1], 1 << 10),
         b'M' => (&text[..text.len() - 1], 1 << 20),
+        b'T' => (&text[..text.len() - 1], 1 << 40),
         _ => (text, 1),
     };
     digits.parse::<u64>().ok().map(|count| count * unit)

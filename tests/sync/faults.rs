@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -40,6 +40,25 @@ fn an_unreadable_directory_fails_alone() {
         paths.paths().contains(&"a") && paths.paths().contains(&"z"),
         "{paths:?}"
     );
+}
+
+#[test]
+fn a_new_unreadable_directory_is_reported_once() {
+    needs!(Root);
+    for route in [Route::Local, Route::Push] {
+        let lab = Lab::with_source("f a 'x'\n f new/locked/b 'y'\n m new/locked 0700");
+        // With something to compare, the source scans before it sends what is new.
+        for before in ["d . 65534:65534", "f a 'y' @5\n m . 65534:65534"] {
+            lab.destination(before);
+            let run = lab.sync_via(route, &["--json"]).by_user(&lab, NOBODY);
+            let outcome = run.code(3);
+            assert_eq!(outcome.count("problems"), 1, "{route:?}: {outcome}");
+            let told = outcome.stdout.matches(r#""event":"problem""#).count();
+            assert_eq!(told, 1, "{route:?}: {outcome}");
+            assert!(lab.dst.join("new/locked").is_dir());
+            fs::remove_dir_all(&lab.dst).unwrap();
+        }
+    }
 }
 
 #[test]
@@ -130,6 +149,43 @@ fn an_interrupted_run_says_so_and_stops_soon() {
         lab.sync(&[]).ok();
         lab.assert_synced();
     }
+}
+
+/// Starts runs whose ends hash a hole for minutes, ends each with `stop`, and fails unless all is
+/// over soon.
+fn stop_in_a_huge_hole(stop: impl Fn(Running)) {
+    for (route, old) in [
+        (Route::Push, ""),
+        (Route::Pull, ""),
+        // Then the destination hashes its old version first.
+        (Route::Push, "f huge 'x' hole(4T) @5"),
+        (Route::Pull, "f huge 'x' hole(4T) @5"),
+    ] {
+        let lab = Lab::with_source("f huge 'new' hole(4T)");
+        lab.destination(old);
+        let mut running = lab.sync_via(route, &[]).spawn();
+        running.wait_until("the far side was started", || !lab.far_pids().is_empty());
+        std::thread::sleep(Duration::from_millis(500));
+        let start = Instant::now();
+        stop(running);
+        lab.wait_for_agents_to_end();
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(2), "{route:?} took {took:?}");
+    }
+}
+
+#[test]
+fn a_huge_hole_is_interrupted_soon_on_both_ends() {
+    stop_in_a_huge_hole(|running| {
+        running.signal(Signal::INT);
+        let outcome = running.wait();
+        assert_eq!(outcome.status.code(), Some(130), "{outcome}");
+    });
+}
+
+#[test]
+fn an_agent_does_not_hash_a_huge_hole_for_nobody() {
+    stop_in_a_huge_hole(Running::kill_alone);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::common::dump::{Dump, stamps};
 use crate::common::lab::{Lab, Route};
 use crate::common::prerequisites::need;
-use crate::common::run::BINARY;
+use crate::common::run::{BINARY, Outcome};
 
 /// A source and a destination that differ in every way that a sync can settle.
 fn everything_differs() -> Lab {
@@ -237,4 +237,53 @@ fn nothing_is_written_beside_the_trees() {
             .iter()
             .any(|path| path.contains("cutover"))
     );
+}
+
+/// Directories within directories, with entries of several kinds in them.
+fn nested(at: i64) -> String {
+    let mut text = String::new();
+    for top in 0..8 {
+        for deep in 0..6 {
+            let dir = format!("t{top}/a{}/b/c{deep}", deep % 2);
+            text += &format!("f {dir}/small 'x' @5\n f {dir}/other 'y' @5\n");
+            text += &format!("l {dir}/link -> x @5\n d {dir}/e/f @{at}\n m {dir} @{at}\n");
+        }
+        text += &format!("f t{top}/large random(200K) @5\n m t{top} @{at}\n");
+    }
+    text
+}
+
+/// The paths of the itemised lines as they came, directories without their slash.
+fn told_paths(outcome: &Outcome) -> Vec<String> {
+    let items = outcome.items();
+    let lines = outcome.stdout.lines().filter(|line| items.contains(line));
+    lines
+        .map(|line| line[12..].trim_end_matches('/').to_string())
+        .collect()
+}
+
+#[test]
+fn a_directory_is_told_before_what_is_in_it() {
+    for route in [Route::Local, Route::Push] {
+        for before in [
+            "",
+            "d elsewhere",
+            "d t3/a0\n d t5\n f t7/a1/b/c1/small 'old'",
+        ] {
+            let lab = Lab::with_source(&nested(7));
+            lab.destination(before);
+            let predicted = lab.sync_via(route, &["-n", "-i"]).ok();
+            let done = lab.sync_via(route, &["-i"]).ok();
+            assert_eq!(predicted.items(), done.items(), "{before:?} by {route:?}");
+            for outcome in [predicted, done] {
+                let paths = told_paths(&outcome);
+                assert!(paths.len() > 8 * 6 * 6, "{outcome}");
+                for (at, path) in paths.iter().enumerate() {
+                    let inside = format!("{path}/");
+                    let early = paths[..at].iter().find(|told| told.starts_with(&inside));
+                    assert_eq!(early, None, "before {path}, {before:?} by {route:?}");
+                }
+            }
+        }
+    }
 }

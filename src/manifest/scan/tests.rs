@@ -11,7 +11,8 @@ use crate::events::{Cancel, Silent};
 use crate::filter::Rules;
 use crate::fs::{Dir, stat_path};
 use crate::manifest::links::Links;
-use crate::manifest::listing::{KeepOwners, SizeLimits};
+use crate::manifest::listing::SizeLimits;
+use crate::manifest::owners::KeepOwners;
 use crate::manifest::state::tests::state_in;
 use crate::manifest::state::{DirFact, State};
 use crate::options::{Fidelity, RuleText};
@@ -114,7 +115,7 @@ fn names_that_share_a_file_are_part_of_the_digest() {
 fn an_unchanged_directory_is_taken_from_the_state() {
     let (dir, state_dir) = (plant(&["b", "d/a"]), tempfile::tempdir().unwrap());
     std::thread::sleep(SETTLED);
-    let mut state = state_in(state_dir.path());
+    let state = state_in(state_dir.path());
     let first = scan_of(dir.path(), false, Some(&state));
     state.store(first.update, &[]).unwrap();
 
@@ -163,7 +164,7 @@ fn a_directory_with_a_change_of_this_moment_is_not_remembered() {
 fn a_change_behind_an_old_time_is_found_by_its_hash() {
     let (dir, state_dir) = (plant(&["b", "d/a"]), tempfile::tempdir().unwrap());
     std::thread::sleep(SETTLED);
-    let mut state = state_in(state_dir.path());
+    let state = state_in(state_dir.path());
     let first = scan_of(dir.path(), true, Some(&state));
     state.store(first.update, &[]).unwrap();
     let before = scan_of(dir.path(), false, Some(&state)).digest(&rules(false));

@@ -1,28 +1,28 @@
 //! Carries a plan out, in the one order that is safe: room first, then directories and moves, then
 //! content, then links, then deletions, then what directories are themselves.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::PoisonError;
+use std::collections::HashSet;
 
 use crate::apply::{Failure, Removed};
 use crate::entry::EntryKind;
 use crate::error::{Error, Result};
-use crate::events::{Action, Changes, Event, Phase, Side, Summary, Warning};
+use crate::events::{Action, Changes, Event, Phase, Side, Warning};
 use crate::fs::ListScratch;
 use crate::manifest::listing::Lister;
 use crate::manifest::record::Entry;
 use crate::manifest::scan::Scan;
 use crate::options::{Delete, DeltaMode};
 use crate::path::RelPath;
-use crate::protocol::message::{FromDestination, LinkGroup, Mode, Scanned};
+use crate::protocol::message::{FromDestination, Mode, Scanned};
 use crate::session::destination::counts::add;
-use crate::session::destination::moves::{Moved, is_within};
 use crate::session::destination::plan::{
     Differing, Extraneous, FilePlan, NewTree, Plan, Relocation, all_new,
 };
 use crate::session::destination::receive::Task;
-use crate::session::destination::{FILES_A_TASK, Session, chunks};
-use crate::session::root::DestinationRoot;
+use crate::session::destination::{ContentInline, FILES_A_TASK, Session, chunks};
+
+/// How many directories are asked for in one message.
+const STREAMS_AT_ONCE: usize = 1024;
 
 impl Session<'_> {
     /// Does what was planned, or in a dry run says it.
@@ -42,6 +42,10 @@ impl Session<'_> {
         let delete = self.may_delete(&plan, theirs);
         self.clear_the_way(&mut plan, delete, lister)?;
         self.tell(Event::Phase(Phase::Transferring));
+        let (dirs, others) = std::mem::take(&mut plan.attributes)
+            .into_iter()
+            .partition(|item| item.new.meta.kind == EntryKind::Dir);
+        self.update_dirs(dirs)?;
         plan.dirs.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         for (path, entry) in std::mem::take(&mut plan.dirs) {
             self.make_dir(&path, &entry, all_new())?;
@@ -55,14 +59,14 @@ impl Session<'_> {
         for special in std::mem::take(&mut plan.specials) {
             self.make_special(&special)?;
         }
-        self.start_attributes(std::mem::take(&mut plan.attributes))?;
+        self.start_attributes(others)?;
         self.start_trees(std::mem::take(&mut plan.trees))?;
         self.start_files(std::mem::take(&mut plan.files))?;
         self.pending.wait(self)?;
         self.tell(Event::Phase(Phase::Finishing));
         self.link_followers()?;
-        for (path, leader) in &plan.links {
-            self.link_name(path, leader)?;
+        for link in &plan.links {
+            self.link_name(&link.path, &link.leader, link.kind)?;
         }
         let delete = self.unless_unread(delete, &plan);
         self.delete(plan.extraneous, delete, lister)?;
@@ -137,7 +141,7 @@ impl Session<'_> {
         if !blocked.is_empty() {
             plan.files.retain(|file| !blocked.contains(&file.path));
             plan.specials.retain(|file| !blocked.contains(&file.path));
-            plan.linked.retain(|path, _| !blocked.contains(path));
+            plan.links.retain(|link| !blocked.contains(&link.path));
         }
         Ok(())
     }
@@ -213,18 +217,16 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Directories come before what is in them: so they are told, and nothing is set before the
+    /// end of the run anyway.
+    fn update_dirs(&self, mut dirs: Vec<Differing>) -> Result<()> {
+        dirs.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        dirs.iter().try_for_each(|dir| self.set_attributes(dir))
+    }
+
     fn start_attributes(&self, items: Vec<Differing>) -> Result<()> {
         if self.dry_run() {
-            for item in items {
-                add(&self.counts.attributes_set, 1);
-                self.item(
-                    &item.path,
-                    item.new.meta.kind,
-                    Action::Attributes,
-                    item.changes,
-                );
-            }
-            return Ok(());
+            return items.iter().try_for_each(|item| self.set_attributes(item));
         }
         for chunk in chunks(items, FILES_A_TASK) {
             self.pending.add(chunk.len());
@@ -235,17 +237,17 @@ impl Session<'_> {
 
     /// Asks for whole trees.
     fn start_trees(&self, trees: Vec<NewTree>) -> Result<()> {
-        let mut dirs = Vec::with_capacity(trees.len());
-        for tree in trees {
-            self.make_dir(&tree.path, &tree.entry, all_new())?;
-            self.pending.expect_stream(tree.path.clone());
-            dirs.push(tree.path);
+        let content = self.content_inline == ContentInline::Yes;
+        for part in chunks(trees, STREAMS_AT_ONCE) {
+            let mut dirs = Vec::with_capacity(part.len());
+            for tree in part {
+                self.make_dir(&tree.path, &tree.entry, all_new())?;
+                self.pending.expect_stream(tree.path.clone());
+                dirs.push(tree.path);
+            }
+            self.say(&FromDestination::Stream { dirs, content })?;
         }
-        if dirs.is_empty() {
-            return Ok(());
-        }
-        let content = self.content_inline == super::ContentInline::Yes;
-        self.say(&FromDestination::Stream { dirs, content })
+        Ok(())
     }
 
     fn start_files(&self, mut files: Vec<FilePlan>) -> Result<()> {
@@ -273,25 +275,12 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Links the other names of files that came in streams.
-    pub(super) fn link_followers(&self) -> Result<()> {
-        let leaders =
-            std::mem::take(&mut *self.leaders.lock().unwrap_or_else(PoisonError::into_inner));
-        for (path, link) in leaders.followers {
-            match leaders.led.get(&link) {
-                Some(leader) => self.link_name(&path, leader)?,
-                None => self.problem(
-                    Side::Destination,
-                    "link",
-                    &path,
-                    &std::io::Error::other("the file that it is another name of did not arrive"),
-                ),
-            }
-        }
-        Ok(())
-    }
-
-    fn link_name(&self, path: &RelPath, leader: &RelPath) -> Result<()> {
+    pub(super) fn link_name(
+        &self,
+        path: &RelPath,
+        leader: &RelPath,
+        kind: EntryKind,
+    ) -> Result<()> {
         if let Some(applier) = &self.applier {
             match applier.link(path, leader) {
                 Ok(true) => {}
@@ -301,170 +290,7 @@ impl Session<'_> {
         }
         add(&self.counts.hard_linked, 1);
         let to = leader.clone();
-        self.item(path, EntryKind::File, Action::HardLink { to }, all_new());
-        Ok(())
-    }
-
-    /// Plans hard links: of each group one name has the content, the others are linked to it.
-    pub(super) fn plan_links(
-        &self,
-        plan: &mut Plan,
-        lister: &Lister<'_>,
-        ours: &Scan,
-        differ: bool,
-    ) -> Result<()> {
-        let mut specials = plan.specials.iter();
-        let remade = specials.any(|special| special.entry.link.is_some());
-        if plan.linked.is_empty() && !remade && !differ {
-            return Ok(());
-        }
-        self.say(&FromDestination::ListLinks)?;
-        let mut theirs: HashMap<RelPath, u64> = HashMap::new();
-        let mut groups = Vec::new();
-        loop {
-            let reply = self.shared.links.pop().ok_or_else(|| self.broken())?;
-            let (part, last) = reply.message;
-            for group in &part {
-                let members = group.members.iter();
-                theirs.extend(members.map(|member| (member.clone(), group.id)));
-            }
-            groups.extend(part);
-            self.give_credit(reply.cost)?;
-            if last {
-                break;
-            }
-        }
-        let freed = self.part_names(plan, lister, ours, &theirs)?;
-        for group in groups {
-            self.plan_group(plan, lister, group, &freed)?;
-        }
-        // The rest have their other names outside the tree: to us they are plain files.
-        let alone = std::mem::take(&mut plan.linked);
-        plan.files.extend(alone.into_values());
-        Ok(())
-    }
-
-    /// Plans new files for names that share one here and not at the source: of each file of ours
-    /// one part of its names keeps it, each other part gets a copy. Returns the names that leave
-    /// their file.
-    fn part_names(
-        &self,
-        plan: &mut Plan,
-        lister: &Lister<'_>,
-        ours: &Scan,
-        theirs: &HashMap<RelPath, u64>,
-    ) -> Result<HashSet<RelPath>> {
-        let mut files_by_inode: HashMap<(u64, u64), Vec<(RelPath, Entry)>> = HashMap::new();
-        let marked = ours.tree.ids().filter(|&id| ours.tree.node(id).flags.links);
-        for dir in marked.map(|id| ours.tree.path(id)) {
-            // What cannot be read was a problem of the scan already.
-            let listing = lister
-                .list(&dir, &mut ListScratch::new())
-                .unwrap_or_default();
-            for row in listing
-                .rows
-                .into_iter()
-                .filter(|row| row.entry.link.is_some())
-            {
-                let path = dir.join(&row.entry.name);
-                let key = (row.stat.dev, row.stat.ino);
-                files_by_inode
-                    .entry(key)
-                    .or_default()
-                    .push((path, row.entry));
-            }
-        }
-        let in_place = self.options().write.inplace;
-        let extraneous = plan.extraneous.iter().map(|extra| &extra.path);
-        let conflicts = plan.conflicts.iter().map(|conflict| &conflict.path);
-        let doomed: HashSet<&RelPath> = extraneous.chain(conflicts).collect();
-        let moved = Moved::of(plan);
-        // What is replaced by a new file of its own leaves the shared one without a copy.
-        let specials = plan.specials.iter().map(|special| &special.path);
-        let files = plan.files.iter().map(|file| &file.path);
-        let replaced: HashSet<&RelPath> = specials.chain(files.filter(|_| !in_place)).collect();
-        let mut freed = HashSet::new();
-        let mut copies = Vec::new();
-        for names in files_by_inode.into_values() {
-            let mut kept = None;
-            let mut led = HashSet::new();
-            for (path, entry) in names {
-                // What was moved has left what goes, even if it comes to stand beneath its name.
-                let now = moved.where_now(&path);
-                if now == path && is_within(&path, |at| doomed.contains(at)) {
-                    continue;
-                }
-                let path = now;
-                if replaced.contains(&path) {
-                    freed.insert(path);
-                    continue;
-                }
-                if plan.linked.contains_key(&path) && !in_place {
-                    continue;
-                }
-                let part = theirs.get(&path).copied();
-                let first = kept.get_or_insert((part, path.clone()));
-                if path == first.1 || (part.is_some() && part == first.0) {
-                    continue;
-                }
-                if part.is_none_or(|part| led.insert(part)) {
-                    copies.push(Relocation {
-                        from: path.clone(),
-                        to: path.clone(),
-                        entry,
-                        entries: 1,
-                    });
-                }
-                freed.insert(path);
-            }
-        }
-        plan.copies.extend(copies);
-        Ok(freed)
-    }
-
-    fn plan_group(
-        &self,
-        plan: &mut Plan,
-        lister: &Lister<'_>,
-        group: LinkGroup,
-        freed: &HashSet<RelPath>,
-    ) -> Result<()> {
-        if group.members.len() < 2 {
-            return Err(Error::protocol("a hard-link group of one"));
-        }
-        // The moves are planned, not made: what will be at a path is still elsewhere.
-        let moved = Moved::back(plan);
-        let stat = |path: &RelPath| {
-            let path = moved.where_now(path);
-            let dir = lister.root.open_dir(&path.parent()?).ok()?;
-            dir.stat(&path.file_name()?).ok()
-        };
-        let is_settled = |path: &&RelPath| !plan.linked.contains_key(*path);
-        let settled = group
-            .members
-            .iter()
-            .filter(is_settled)
-            .find(|path| stat(path).is_some_and(|stat| stat.meta.kind != EntryKind::Dir));
-        let leader = settled.unwrap_or(&group.members[0]).clone();
-        let there = stat(&leader);
-        if let Some(file) = plan.linked.remove(&leader) {
-            plan.files.push(file);
-        }
-        for member in group.members {
-            if member == leader {
-                continue;
-            }
-            let was_planned = plan.linked.remove(&member).is_some();
-            let leaves = freed.contains(&member) || freed.contains(&leader);
-            let same = !leaves
-                && there
-                    .as_ref()
-                    .zip(stat(&member))
-                    .is_some_and(|(a, b)| a.is_same_inode(&b));
-            if was_planned || !same {
-                plan.links.push((member, leader.clone()));
-            }
-        }
+        self.item(path, kind, Action::HardLink { to }, all_new());
         Ok(())
     }
 
@@ -517,7 +343,7 @@ impl Session<'_> {
     }
 
     /// Settles directories and durability, and says what the destination would not hold.
-    pub(super) fn finish(&self, _root: &DestinationRoot, _scanned: &Scanned) -> Result<()> {
+    pub(super) fn finish(&self) -> Result<()> {
         let Some(applier) = &self.applier else {
             return Ok(());
         };
@@ -540,16 +366,5 @@ impl Session<'_> {
         applier
             .sync()
             .map_err(|err| Error::io("make durable", b"the destination", err))
-    }
-
-    /// What the run has done so far.
-    pub(super) fn summary(&self, scanned: &Scanned) -> Summary {
-        let mut summary = self.counts.summary();
-        summary.source_entries = scanned.entries;
-        summary.source_bytes = scanned.bytes;
-        summary.wire_sent_bytes = self.received.load(std::sync::atomic::Ordering::Relaxed);
-        summary.wire_received_bytes = self.outbox.sent_bytes();
-        summary.differs |= summary.extraneous > 0 || self.counts.has_problems();
-        summary
     }
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::apply::Landed;
 use crate::events::Summary;
+use crate::session::destination::lane::Lane;
 use crate::session::destination::plan::FilePlan;
-use crate::session::destination::receive::Lane;
 
 /// How often progress is told at most: a person sees no more.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);

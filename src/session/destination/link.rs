@@ -12,9 +12,10 @@ use crate::protocol::message::{
     FromDestination, FromSource, LinkGroup, ListingReply, OwnerQuery, Scanned, SourceHello,
 };
 use crate::protocol::queue::{Queue, Slot};
+use crate::session::destination::lane::{Lane, Part};
 use crate::session::destination::owners::Resolver;
 use crate::session::destination::pending::Pending;
-use crate::session::destination::receive::{Lane, Part, Task};
+use crate::session::destination::receive::Task;
 use crate::session::destination::tasks::Tasks;
 use crate::session::destination::{DestinationRole, Reply};
 use crate::transport::LinkReader;
@@ -77,6 +78,10 @@ pub(super) fn read(
         let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.get_or_insert(err);
         outbox.break_off();
+        if role.forwards {
+            // Who watches was at the other end: nobody wants the work that is under way.
+            role.cancel.cancel();
+        }
         shared.abort();
     }
 }
@@ -143,13 +148,13 @@ impl Ear<'_> {
                 id,
                 dir,
                 entry,
-                delta,
+                onto,
             } => self.begin(
                 id,
                 Part::Begin {
                     dir,
                     entry,
-                    delta,
+                    onto,
                     cost,
                 },
             )?,

@@ -219,11 +219,7 @@ impl Finder<'_> {
         while !trees.is_empty() {
             let comparer = Comparer::new(self.session, self.lister, self.ours);
             let level = comparer.expand_new(std::mem::take(&mut trees))?;
-            plan.dirs.extend(level.dirs);
-            plan.files.extend(level.files);
-            plan.specials.extend(level.specials);
-            plan.linked.extend(level.linked);
-            plan.trees = level.trees;
+            plan.trees = plan.absorb(level);
             self.match_trees(plan)?;
             trees = std::mem::take(&mut plan.trees);
         }
@@ -390,7 +386,7 @@ impl Moved {
 }
 
 /// A path and the directories that it lies in, upwards.
-fn ancestors(path: &RelPath) -> impl Iterator<Item = RelPath> {
+pub(super) fn ancestors(path: &RelPath) -> impl Iterator<Item = RelPath> {
     std::iter::successors(Some(path.clone()), RelPath::parent)
 }
 

@@ -2,7 +2,7 @@
 //! is asked for next, what is asked for again, and when everything is there.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::apply::Existing;
@@ -55,7 +55,7 @@ struct Inner {
 struct Wanted {
     changes: Changes,
     has_basis: bool,
-    basis: Option<Existing>,
+    basis: Option<Arc<Existing>>,
     attempts: u8,
     asked: bool,
     mistrusted: bool,
@@ -193,19 +193,13 @@ impl Pending {
     /// Keeps the old version that a file was asked for against.
     pub(super) fn keep_basis(&self, path: &RelPath, basis: Existing) {
         if let Some(file) = self.lock().files.get_mut(path) {
-            file.basis = Some(basis);
+            file.basis = Some(Arc::new(basis));
         }
     }
 
     /// The old version that a file was asked for against.
-    pub(super) fn basis(&self, path: &RelPath) -> Option<Existing> {
-        let inner = self.lock();
-        let basis = inner.files.get(path)?.basis.as_ref()?;
-        Some(Existing {
-            file: basis.file.try_clone().ok()?,
-            len: basis.len,
-            in_place: basis.in_place,
-        })
+    pub(super) fn basis(&self, path: &RelPath) -> Option<Arc<Existing>> {
+        self.lock().files.get(path)?.basis.clone()
     }
 
     /// A file begins to come. One of a stream was in no plan until now.

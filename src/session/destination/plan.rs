@@ -31,8 +31,8 @@ pub(super) struct Plan {
     pub(super) moves: Vec<Relocation>,
     /// Entries to copy from others of the destination.
     pub(super) copies: Vec<Relocation>,
-    /// Names to link, with the name they are linked to.
-    pub(super) links: Vec<(RelPath, RelPath)>,
+    /// Names to link.
+    pub(super) links: Vec<PlannedLink>,
     /// Linked files of which content differs, until it is known which name leads.
     pub(super) linked: BTreeMap<RelPath, FilePlan>,
     /// Entries that only the destination has.
@@ -79,6 +79,14 @@ pub(super) struct Relocation {
     pub(super) entries: u64,
 }
 
+/// A name to be made another one of an entry that has its content by then.
+#[derive(Debug)]
+pub(super) struct PlannedLink {
+    pub(super) path: RelPath,
+    pub(super) leader: RelPath,
+    pub(super) kind: EntryKind,
+}
+
 /// An entry that only the destination has.
 #[derive(Debug, Clone)]
 pub(super) struct Extraneous {
@@ -95,6 +103,16 @@ pub(super) struct Extraneous {
 }
 
 impl Plan {
+    /// Takes over what listing new directories has shown, but for the directories in them, which
+    /// are returned.
+    pub(super) fn absorb(&mut self, level: Plan) -> Vec<NewTree> {
+        self.dirs.extend(level.dirs);
+        self.files.extend(level.files);
+        self.specials.extend(level.specials);
+        self.linked.extend(level.linked);
+        level.trees
+    }
+
     /// How many entries a deletion of the rest would take.
     pub(super) fn extraneous_entries(&self) -> u64 {
         self.extraneous.iter().map(|extra| extra.entries).sum()

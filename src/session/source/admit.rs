@@ -5,7 +5,7 @@ use std::io;
 
 use crate::entry::EntryKind;
 use crate::path::{Name, RelPath};
-use crate::session::source::Serving;
+use crate::session::source::serving::Serving;
 
 impl Serving<'_> {
     /// Fails, as if it were not there, for a directory that does not take part.

@@ -10,7 +10,9 @@ use crate::protocol::conn::{Inbox, Outbox};
 use crate::protocol::frame::{FrameKind, decode_message};
 use crate::protocol::message::{DestinationHello, FromDestination, OwnerReply};
 use crate::protocol::queue::{Queue, Slot};
-use crate::session::source::{Job, SourceRole, StreamJob, Ticket};
+use crate::session::source::SourceRole;
+use crate::session::source::serving::Job;
+use crate::session::source::stream::{StreamJob, Ticket};
 use crate::transport::LinkReader;
 
 /// Requests that wait to be served are bounded like this, in number. The destination keeps to
@@ -78,6 +80,10 @@ pub(super) fn read(
     let outcome = read_all(role, reader, shared, outbox);
     if outcome.is_err() {
         outbox.break_off();
+        if role.forwards {
+            // Who watches was at the other end: nobody wants the work that is under way.
+            role.cancel.cancel();
+        }
     }
     shared.abort_unless_done(&outcome);
     outcome

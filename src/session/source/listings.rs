@@ -1,31 +1,23 @@
-//! What the source tells of its directories: level by level where the destination compares, whole
-//! where it has nothing.
+//! What the source tells of its directories where the destination compares: level by level, and
+//! its hard-link groups.
 
 use std::collections::HashMap;
-use std::io;
-use std::sync::PoisonError;
 
 use crate::digest::Digest;
 use crate::entry::EntryKind;
 use crate::error::Result;
-use crate::events::{Event, Problem, Side};
 use crate::fs::ListScratch;
-use crate::manifest::listing::{Listing, Row};
+use crate::manifest::listing::Row;
 use crate::manifest::record::{Entry, MAX_BUCKET_BITS, bucket_bits, bucket_digests, bucket_of};
 use crate::manifest::tree::{NodeId, Tree};
 use crate::path::{Name, RelPath};
-use crate::protocol::frame::encode_message;
 use crate::protocol::message::{
-    Buckets, ExpandRequest, Fault, FromSource, LinkGroup, ListingBody, ListingReply, StreamedDir,
+    Buckets, ExpandRequest, FromSource, LinkGroup, ListingBody, ListingReply,
 };
-use crate::session::source::send::{FilesJob, Sender};
-use crate::session::source::{Job, Serving, StreamJob};
+use crate::session::source::serving::Serving;
 
 /// How many entries one message lists at most: about 64 KiB.
-const ENTRIES_A_MESSAGE: usize = 1024;
-
-/// How many files one thread sends before another may take the next ones of the directory.
-const FILES_A_JOB: usize = 256;
+pub(super) const ENTRIES_A_MESSAGE: usize = 1024;
 
 impl Serving<'_> {
     /// Answers a request for a directory's listing.
@@ -49,7 +41,7 @@ impl Serving<'_> {
         let listing = match self.list(&dir, scratch) {
             Ok(listing) => listing,
             Err(err) => {
-                self.report(&dir, "read directory", &err);
+                self.tell_unlisted(&dir, &err)?;
                 return self.reply(dir, ListingBody::Unreadable, Vec::new());
             }
         };
@@ -57,7 +49,7 @@ impl Serving<'_> {
         for problem in &listing.problems {
             // What cannot be read is not gone: the destination leaves its own alone.
             withheld.extend(problem.path.file_name());
-            self.tell_new(problem)?;
+            self.tell_new(problem.clone())?;
         }
         // A directory younger than the scan has no digest yet: the next run sees it.
         let mut entries = listing.into_entries();
@@ -72,18 +64,6 @@ impl Serving<'_> {
                 self.reply_entries(dir, entries, withheld, subdirs)
             }
         }
-    }
-
-    /// Reports an entry that cannot be read, unless the scan has done so.
-    fn tell_new(&self, problem: &Problem) -> Result<()> {
-        let known = self.scan.map_or(&[][..], |scan| &scan.problems);
-        if known.iter().any(|known| known.path == problem.path) {
-            return Ok(());
-        }
-        self.outbox.say_paid(&FromSource::Unsent {
-            path: problem.path.clone(),
-            why: Fault::Problem(problem.clone()),
-        })
     }
 
     fn reply(&self, dir: RelPath, body: ListingBody, subdirs: Vec<(Name, Digest)>) -> Result<()> {
@@ -142,22 +122,6 @@ impl Serving<'_> {
         self.reply(dir, body, std::mem::take(&mut subdirs))
     }
 
-    /// An entry as the destination knows it: a single file can have another name there.
-    pub(super) fn outward(&self, mut entry: Entry) -> Entry {
-        if let Some((_, there)) = &self.renamed {
-            entry.name = there.clone();
-        }
-        entry
-    }
-
-    /// A path as it is here.
-    pub(super) fn inward(&self, path: RelPath) -> RelPath {
-        match &self.renamed {
-            Some((here, _)) => RelPath::root().join(here),
-            None => path,
-        }
-    }
-
     /// Sends all hard-link groups, found by listing the directories that hold linked files.
     pub(super) fn list_links(&self, scratch: &mut ListScratch) -> Result<()> {
         let mut groups: HashMap<u64, Vec<RelPath>> = HashMap::new();
@@ -199,144 +163,6 @@ impl Serving<'_> {
             last: true,
         })
     }
-
-    /// Sends one directory of a tree that the destination does not have, and queues what is
-    /// beneath it.
-    pub(super) fn stream(
-        &self,
-        job: StreamJob,
-        scratch: &mut ListScratch,
-        sender: &mut Sender<'_>,
-    ) -> Result<()> {
-        // Only the top was named by the destination; the rest was found beneath it.
-        let admitted = match job.dir == job.ticket.top {
-            true => self.admit_dir(&job.dir),
-            false => Ok(()),
-        };
-        let listing = match admitted.and_then(|()| self.list(&job.dir, scratch)) {
-            Ok(listing) => listing,
-            Err(err) => {
-                self.report(&job.dir, "read directory", &err);
-                self.count_streamed(0, 0, 1);
-                self.outbox.say_paid(&FromSource::Dir(StreamedDir {
-                    dir: job.dir.clone(),
-                    entries: Vec::new(),
-                    readable: false,
-                }))?;
-                return job.ticket.settle(self);
-            }
-        };
-        for problem in &listing.problems {
-            self.tell(Event::Problem(problem.clone()));
-        }
-        self.count_listing(&listing);
-        let subdirs = self.subdirs_to_enter(&listing);
-        let (files, listed) = self.split_content(listing, &job);
-        self.say_dir(&job.dir, listed)?;
-        let batches = split(files, FILES_A_JOB);
-        job.ticket.add(subdirs.len() + batches.len());
-        for dir in subdirs.into_iter().rev() {
-            self.jobs.push_front(Job::Stream(StreamJob {
-                dir: job.dir.join(&dir),
-                content: job.content,
-                ticket: job.ticket.clone(),
-            }));
-        }
-        let mut batches = batches.into_iter().map(|rows| FilesJob {
-            dir: job.dir.clone(),
-            rows,
-            ticket: job.ticket.clone(),
-        });
-        // The first batch is this thread's: its directory is at hand. Others may help with the
-        // rest.
-        let mine = batches.next();
-        batches.for_each(|files| self.jobs.push_front(Job::SendFiles(files)));
-        if let Some(files) = mine {
-            sender.send_files(files)?;
-        }
-        job.ticket.settle(self)
-    }
-
-    fn count_listing(&self, listing: &Listing) {
-        let files = listing
-            .rows
-            .iter()
-            .filter(|row| row.entry.meta.kind == EntryKind::File);
-        self.count_streamed(
-            listing.rows.len() as u64,
-            files.map(|row| row.entry.meta.size).sum(),
-            listing.problems.len() as u64,
-        );
-    }
-
-    fn subdirs_to_enter(&self, listing: &Listing) -> Vec<Name> {
-        let one_file_system = self.role.options.selection.one_file_system;
-        listing
-            .rows
-            .iter()
-            .filter(|row| row.entry.meta.kind == EntryKind::Dir)
-            .filter(|row| !one_file_system || row.stat.dev == self.root_dev)
-            .map(|row| row.entry.name.clone())
-            .collect()
-    }
-
-    /// Splits a listing into files whose content shall be sent and entries that are complete as
-    /// they are. Of a linked file only the first name has content.
-    fn split_content(&self, listing: Listing, job: &StreamJob) -> (Vec<Row>, Vec<Entry>) {
-        let mut files = Vec::new();
-        let mut listed = Vec::new();
-        for row in listing.rows {
-            let path = job.dir.join(&row.entry.name);
-            let is_file = row.entry.meta.kind == EntryKind::File;
-            if job.content && is_file && self.leads(row.entry.link, path) {
-                files.push(row);
-            } else {
-                listed.push(self.outward(row.entry));
-            }
-        }
-        (files, listed)
-    }
-
-    fn leads(&self, link: Option<u64>, path: RelPath) -> bool {
-        let Some(link) = link else {
-            return true;
-        };
-        let mut led = self.led.lock().unwrap_or_else(PoisonError::into_inner);
-        *led.entry(link).or_insert_with(|| path.clone()) == path
-    }
-
-    fn say_dir(&self, dir: &RelPath, entries: Vec<Entry>) -> Result<()> {
-        let mut parts = split(entries, ENTRIES_A_MESSAGE);
-        if parts.is_empty() {
-            parts.push(Vec::new());
-        }
-        for entries in parts {
-            let frame = encode_message(&FromSource::Dir(StreamedDir {
-                dir: dir.clone(),
-                entries,
-                readable: true,
-            }))?;
-            self.outbox.send_paid(frame)?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn report(&self, path: &RelPath, act: &str, err: &io::Error) {
-        // An interrupt is no fault of the entry.
-        if !self.role.cancel.is_cancelled() {
-            self.tell(Event::Problem(self.problem(path, act, err)));
-        }
-    }
-
-    pub(super) fn problem(&self, path: &RelPath, act: &str, err: &io::Error) -> Problem {
-        Problem {
-            side: Side::Source,
-            act: act.to_string(),
-            path: path.clone(),
-            reason: err.to_string(),
-            os_error: err.raw_os_error(),
-        }
-    }
 }
 
 /// A digest cut to what is compared bucket by bucket.
@@ -361,7 +187,7 @@ fn keep_buckets(entries: &mut Vec<Entry>, buckets: &Buckets) {
 }
 
 /// Cuts a vector into parts of at most `most`.
-fn split<T>(items: Vec<T>, most: usize) -> Vec<Vec<T>> {
+pub(super) fn split<T>(items: Vec<T>, most: usize) -> Vec<Vec<T>> {
     let mut parts = Vec::with_capacity(items.len().div_ceil(most));
     let mut items = items.into_iter().peekable();
     while items.peek().is_some() {

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::fs::Users;
-use crate::manifest::listing::OwnerMap;
+use crate::manifest::owners::OwnerMap;
 use crate::manifest::recorded::OwnerNames;
 use crate::manifest::state::State;
 use crate::protocol::conn::Outbox;

@@ -1,0 +1,166 @@
+//! Completes a listing with what `statx` does not say and what costs more to read: link targets,
+//! extended attributes and content hashes.
+
+use std::io;
+
+use crate::digest::ContentHash;
+use crate::entry::{EntryKind, Xattr};
+use crate::fs::{self, Dir, Target, XattrSelect};
+use crate::manifest::listing::{Lister, Listing, Row};
+use crate::manifest::state::FileFact;
+use crate::path::{Name, RelPath};
+
+/// Large enough that BLAKE3 uses its widest vectors all along, small enough to stay in the
+/// second-level cache.
+const HASH_BUFFER: usize = 256 << 10;
+
+impl Lister<'_> {
+    /// Reads what `statx` does not say: link targets, extended attributes and, in content mode,
+    /// content hashes.
+    pub fn complete(&self, dir: &Dir, path: &RelPath, listing: &mut Listing) -> io::Result<()> {
+        let known = self.known_facts(dir)?;
+        let rows = std::mem::take(&mut listing.rows);
+        listing.rows.reserve_exact(rows.len());
+        for mut row in rows {
+            self.cancel.check().map_err(io::Error::other)?;
+            match self.complete_row(dir, &mut row, &known, &mut listing.facts) {
+                Ok(()) => listing.rows.push(row),
+                Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+                Err(err) => {
+                    // An interrupt is no fault of the entry.
+                    self.cancel.check().map_err(io::Error::other)?;
+                    let entry_path = path.join(&row.entry.name);
+                    listing
+                        .problems
+                        .push(self.problem("read", &entry_path, &err));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn complete_row(
+        &self,
+        dir: &Dir,
+        row: &mut Row,
+        known: &[FileFact],
+        facts: &mut Vec<FileFact>,
+    ) -> io::Result<()> {
+        self.read_target(dir, row)?;
+        row.entry.xattrs = self.read_xattrs(dir, row)?;
+        self.count_lost_attributes(&Target::Entry(dir, &row.entry.name))?;
+        if row.entry.meta.kind == EntryKind::File {
+            self.read_content(dir, row, known, facts)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn read_target(&self, dir: &Dir, row: &mut Row) -> io::Result<()> {
+        if row.entry.meta.kind == EntryKind::Symlink {
+            row.entry.target = match dir.read_link(&row.entry.name) {
+                // Its attribute says that it is one, but it is stored as a file.
+                Err(err) if self.fake_super && err.kind() == io::ErrorKind::InvalidInput => {
+                    fs::read_fake_target(dir, &row.entry.name)?
+                }
+                target => target?,
+            };
+        }
+        Ok(())
+    }
+
+    fn count_lost_attributes(&self, target: &Target<'_>) -> io::Result<()> {
+        let Some(lost) = self.lost else {
+            return Ok(());
+        };
+        let (xattrs, acls) = lost.attributes();
+        if xattrs || acls {
+            let found = fs::read_xattrs(target, XattrSelect { xattrs, acls })?;
+            let (acls, xattrs): (Vec<_>, Vec<_>) = found.iter().partition(|x| x.is_acl());
+            lost.attributes_of(!xattrs.is_empty(), !acls.is_empty());
+        }
+        Ok(())
+    }
+
+    pub(super) fn read_xattrs(&self, dir: &Dir, row: &Row) -> io::Result<Vec<Xattr>> {
+        if !self.rules.reads_xattrs() {
+            return Ok(Vec::new());
+        }
+        let target = Target::Entry(dir, &row.entry.name);
+        let xattrs = self.select_xattrs(&target, row.stat.meta.mode)?;
+        if let Some(lost) = self.lost.filter(|_| !self.fake_super) {
+            lost.stored_in(&xattrs);
+        }
+        Ok(xattrs)
+    }
+
+    pub(super) fn select_xattrs(&self, target: &Target<'_>, mode: u16) -> io::Result<Vec<Xattr>> {
+        if !self.rules.reads_xattrs() {
+            return Ok(Vec::new());
+        }
+        let select = XattrSelect {
+            xattrs: self.rules.fidelity.xattrs,
+            acls: self.rules.fidelity.acls,
+        };
+        if self.fake_super {
+            return fs::read_fake_xattrs(target, mode, select);
+        }
+        fs::read_xattrs(target, select)
+    }
+
+    /// What the state knows of a directory's files.
+    pub fn known_facts(&self, dir: &Dir) -> io::Result<Vec<FileFact>> {
+        match self.state {
+            Some(state) if !self.rehash => Ok(state.facts(&dir.stat_self()?)),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// In content mode gives the row its hash, from the state where the file is as it was. In
+    /// quick mode looks only at files that the state knows and whose ctime moved while size and
+    /// mtime did not: somebody set the time back, so the hash goes into the record.
+    fn read_content(
+        &self,
+        dir: &Dir,
+        row: &mut Row,
+        known: &[FileFact],
+        facts: &mut Vec<FileFact>,
+    ) -> io::Result<()> {
+        let fact = known
+            .binary_search_by_key(&row.stat.ino, |fact| fact.ino)
+            .ok()
+            .map(|index| &known[index]);
+        if let Some(fact) = fact
+            && fact.matches(&row.stat)
+        {
+            facts.push(fact.clone());
+            if self.rules.content {
+                row.entry.content = Some(fact.hash);
+            }
+            return Ok(());
+        }
+        let suspect = fact.filter(|fact| fact.same_size_and_mtime(&row.stat));
+        if self.rules.content || suspect.is_some() {
+            let hash = self.hash(dir, &row.entry.name)?;
+            facts.push(FileFact::new(&row.stat, hash));
+            if self.rules.content || suspect.is_some_and(|fact| fact.hash != hash) {
+                row.entry.content = Some(hash);
+            }
+        }
+        Ok(())
+    }
+
+    /// The hash of a file's content as it is now.
+    pub fn hash(&self, dir: &Dir, name: &Name) -> io::Result<ContentHash> {
+        let file = dir.open_file(name)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = vec![0; HASH_BUFFER];
+        loop {
+            self.cancel.check().map_err(io::Error::other)?;
+            let read = io::Read::read(&mut (&file), &mut buffer)?;
+            if read == 0 {
+                return Ok(hasher.finalize().into());
+            }
+            hasher.update(&buffer[..read]);
+        }
+    }
+}

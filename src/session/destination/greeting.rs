@@ -1,0 +1,179 @@
+//! The destination's side of the greeting: refuses what cannot be meant, and settles with the source
+//! what both compare.
+
+use crate::apply::{Applier, ApplyOptions, Aside};
+use crate::error::{Error, Result};
+use crate::filter::Rules;
+use crate::fs::{self, Abilities};
+use crate::manifest::record::RecordRules;
+use crate::options::{Compare, Fidelity};
+use crate::protocol::conn::Outbox;
+use crate::protocol::message::{DestinationHello, FromDestination, Mode, SourceHello};
+use crate::session::destination::link::Incoming;
+use crate::session::destination::owners::Resolver;
+use crate::session::destination::{ContentInline, DestinationRole};
+use crate::session::root::{DestinationRoot, identify, refuse_nested, trash_name};
+
+impl DestinationRole<'_> {
+    pub(super) fn refuse_contradictions(&self) -> Result<()> {
+        let keep = &self.options.keep;
+        if self.options.write.inplace && (keep.trash.is_some() || keep.backup_suffix.is_some()) {
+            return Err(Error::Usage(
+                "--inplace leaves no old version that --trash or --backup could keep; use only \
+                 one of them"
+                    .to_string(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Opens the root, if it is one that the source can be compared with, or written to.
+    pub(super) fn open_root(&self, hello: &SourceHello) -> Result<DestinationRoot> {
+        let root = DestinationRoot::open(self.root, hello.single.as_ref(), self.is_dry())?;
+        if hello.single.is_none() {
+            refuse_nested(&hello.identity, &identify(self.root))?;
+        }
+        if hello.single.is_some() && self.mode != Mode::Sync && self.root.is_dir() {
+            return Err(Error::Usage(format!(
+                "the source is neither a directory nor a manifest, but {} is a directory; to \
+                 compare a file, give the other file's full name",
+                self.root.display()
+            )));
+        }
+        if root.dir.is_none() && self.mode != Mode::Sync {
+            return Err(Error::io(
+                "open destination",
+                self.root.as_os_str().as_encoded_bytes(),
+                std::io::Error::from(std::io::ErrorKind::NotFound),
+            ));
+        }
+        Ok(root)
+    }
+
+    pub(super) fn refuse_read_only(&self, abilities: &Abilities) -> Result<()> {
+        if abilities.read_only && self.mode == Mode::Sync {
+            return Err(Error::io(
+                "write to",
+                self.root.as_os_str().as_encoded_bytes(),
+                rustix::io::Errno::ROFS,
+            ));
+        }
+        Ok(())
+    }
+
+    /// What both sides compare: what was asked for, less what the destination cannot hold. What
+    /// that costs is counted, and said, by the source.
+    pub(super) fn agree(&self, hello: &SourceHello, abilities: &Abilities) -> RecordRules {
+        let fake = self.options.fake_super;
+        let asked = self.options.fidelity;
+        // Nothing can be tried there, and nothing will be written: all of it is compared.
+        let fake = fake || abilities.read_only;
+        let fidelity = Fidelity {
+            perms: asked.perms && (abilities.modes || fake),
+            xattrs: asked.xattrs && (abilities.user_xattrs || abilities.read_only),
+            acls: asked.acls && (abilities.acls || fake),
+            hard_links: asked.hard_links && (abilities.hard_links || abilities.read_only),
+            symlinks: asked.symlinks && (abilities.symlinks || fake),
+            devices: asked.devices && (abilities.devices || fake),
+            ..asked
+        };
+        let content = match self.options.compare {
+            Compare::Checksum | Compare::IgnoreTimes => true,
+            // Without times the quick check would have only sizes to go by.
+            Compare::Quick => !fidelity.times,
+            Compare::SizeOnly => false,
+        };
+        RecordRules {
+            fidelity,
+            granularity_ns: hello.granularity_ns.max(abilities.mtime_granularity_ns),
+            content: content || self.mode == Mode::Verify,
+        }
+    }
+
+    pub(super) fn filter(&self) -> Result<Rules> {
+        let selection = &self.options.selection;
+        let mut rules = selection.rules.clone();
+        if let Some(suffix) = &self.options.keep.backup_suffix {
+            // Backups are not of the source, but not to be deleted either.
+            let protect = [b"P *".as_slice(), suffix].concat();
+            rules.insert(0, crate::options::RuleText(protect));
+        }
+        let rules = Rules::parse(&rules)?;
+        if self.options.delete.is_some_and(|delete| delete.excluded) {
+            return Ok(rules.for_delete_excluded());
+        }
+        Ok(rules)
+    }
+
+    /// Whether there is nothing to compare with.
+    pub(super) fn is_empty(&self, root: &DestinationRoot) -> Result<bool> {
+        let Some(dir) = &root.dir else {
+            return Ok(true);
+        };
+        let mut empty = true;
+        let trash = trash_name();
+        dir.list(&mut fs::ListScratch::new(), &mut |name, _, _| {
+            let counts = match &root.single {
+                Some(single) => single.as_bytes() == name,
+                None => name != trash.as_bytes(),
+            };
+            empty &= !counts;
+        })
+        .map_err(|err| Error::io("read", self.root.as_os_str().as_encoded_bytes(), err))?;
+        Ok(empty)
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all that the first message tells"
+    )]
+    pub(super) fn say_hello(
+        &self,
+        hello: &SourceHello,
+        root: &DestinationRoot,
+        abilities: &Abilities,
+        rules: RecordRules,
+        empty: bool,
+        inline: ContentInline,
+        outbox: &Outbox,
+        shared: &Incoming,
+    ) -> Result<()> {
+        let may_give = abilities.owners || self.options.fake_super;
+        let resolver = Resolver::new(&self.options.ownership, may_give)?;
+        let owners = hello
+            .owners
+            .iter()
+            .map(|query| resolver.resolve(query))
+            .collect();
+        shared.resolver.put(resolver);
+        outbox.say(&FromDestination::Hello(DestinationHello {
+            rules,
+            single: root.single.clone(),
+            empty,
+            content: inline == ContentInline::Yes,
+            owners,
+        }))
+    }
+
+    pub(super) fn applier(
+        &self,
+        root: &DestinationRoot,
+        rules: RecordRules,
+        dry_run: bool,
+    ) -> Result<Option<Applier>> {
+        let Some(dir) = root.dir.as_ref().filter(|_| !dry_run) else {
+            return Ok(None);
+        };
+        let dir = dir
+            .try_clone()
+            .map_err(|err| Error::io("open", self.root.as_os_str().as_encoded_bytes(), err))?;
+        let options = ApplyOptions {
+            rules,
+            write: self.options.write,
+            fake_super: self.options.fake_super,
+            aside: Aside::open(&dir, &self.options.keep)?,
+            cancel: self.cancel.clone(),
+        };
+        Ok(Some(Applier::new(dir, options)))
+    }
+}
