@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redb::{
-    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition,
-    WriteTransaction,
+    AccessGuard, Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable,
+    TableDefinition, WriteTransaction,
 };
 
 use crate::digest::{ContentHash, Digest};
@@ -94,6 +94,11 @@ impl FileFact {
         out.extend_from_slice(&self.hash.0);
     }
 
+    fn ino_of(row: &[u8; FileFact::BYTES]) -> u64 {
+        let (ino, _) = row.split_first_chunk().unwrap_or((&[0; 8], &[]));
+        u64::from_le_bytes(*ino)
+    }
+
     fn decode(mut bytes: &[u8]) -> Option<FileFact> {
         fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
             let (head, tail) = bytes.split_first_chunk::<N>()?;
@@ -117,6 +122,39 @@ impl FileFact {
             ctime,
             hash: ContentHash(take(bytes)?),
         })
+    }
+}
+
+/// What the files of one directory hashed to, as the database holds it: sorted by inode.
+#[derive(Default)]
+pub struct KnownFacts(Option<AccessGuard<'static, &'static [u8]>>);
+
+impl KnownFacts {
+    fn rows(&self) -> &[[u8; FileFact::BYTES]] {
+        let bytes = self.0.as_ref().map_or(&[][..], |row| row.value());
+        bytes.as_chunks().0
+    }
+
+    /// How many files are known.
+    pub fn len(&self) -> usize {
+        self.rows().len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The file with this inode number, and its place.
+    pub fn find(&self, ino: u64) -> Option<(usize, FileFact)> {
+        let rows = self.rows();
+        let place = rows.binary_search_by_key(&ino, FileFact::ino_of).ok()?;
+        Some((place, FileFact::decode(&rows[place])?))
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = FileFact> {
+        self.rows().iter().filter_map(|row| FileFact::decode(row))
     }
 }
 
@@ -159,10 +197,9 @@ impl FactBook {
                 let mut all = facts;
                 let known = state.facts(&stat);
                 all.sort_unstable_by_key(|fact| fact.ino);
-                let old = known
-                    .into_iter()
-                    .filter(|old| all.binary_search_by_key(&old.ino, |new| new.ino).is_err())
-                    .collect::<Vec<_>>();
+                let is_new = |ino| all.binary_search_by_key(&ino, |new| new.ino).is_ok();
+                let old: Vec<_> = known.iter().filter(|old| !is_new(old.ino)).collect();
+                all.reserve_exact(old.len());
                 all.extend(old);
                 update.files(&stat, all);
             }
@@ -262,19 +299,13 @@ impl State {
         })
     }
 
-    /// What the files of a directory hashed to, sorted by inode.
-    pub fn facts(&self, dir: &Stat) -> Vec<FileFact> {
+    /// What the files of a directory hashed to.
+    pub fn facts(&self, dir: &Stat) -> KnownFacts {
         let row = self
             .files
             .as_ref()
             .and_then(|table| table.get(&file_key(dir)[..]).ok().flatten());
-        row.map(|row| {
-            row.value()
-                .chunks_exact(FileFact::BYTES)
-                .filter_map(FileFact::decode)
-                .collect()
-        })
-        .unwrap_or_default()
+        KnownFacts(row)
     }
 
     /// A small value kept under a name.
@@ -314,14 +345,15 @@ impl State {
         let mut write = self.database.begin_write()?;
         // Losing the last run's rows costs time only, but a torn file would cost a rebuild.
         write.set_durability(Durability::Immediate)?;
-        write_rows(&write, &update)?;
+        let rules = update.dirs.first().map(|(key, _)| *key);
+        write_rows(&write, update)?;
         {
             let mut table = write.open_table(NOTES)?;
             for (name, value) in notes {
                 table.insert(*name, value.as_slice())?;
             }
         }
-        if let Some((key, _)) = update.dirs.first() {
+        if let Some(key) = rules {
             retire_rules(&write, &key[..8])?;
         }
         write.commit()?;
@@ -329,7 +361,7 @@ impl State {
     }
 }
 
-fn write_rows(write: &WriteTransaction, update: &StateUpdate) -> Result<(), redb::Error> {
+fn write_rows(write: &WriteTransaction, update: StateUpdate) -> Result<(), redb::Error> {
     let mut dirs = write.open_table(DIRS)?;
     for (key, fact) in &update.dirs {
         let mut value = [0; 64];
@@ -339,11 +371,12 @@ fn write_rows(write: &WriteTransaction, update: &StateUpdate) -> Result<(), redb
     }
     let mut files = write.open_table(FILES)?;
     let mut value = Vec::new();
-    for (key, facts) in &update.files {
+    for (key, facts) in update.files {
         value.clear();
-        for fact in facts {
-            fact.encode(&mut value);
-        }
+        value.reserve_exact(facts.len() * FileFact::BYTES);
+        facts.iter().for_each(|fact| fact.encode(&mut value));
+        // Of a huge directory they are many: the database is about to copy them.
+        drop(facts);
         files.insert(&key[..], value.as_slice())?;
     }
     Ok(())

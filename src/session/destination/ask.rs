@@ -26,11 +26,7 @@ const SUM_BYTES: u64 = 16;
 const MOST_SUM_BYTES: u64 = (MAX_BODY / 2) as u64;
 
 /// Describes an old version in the way that suits its length.
-fn describe(
-    existing: &Existing,
-    transfer: &Transfer,
-    cancel: &Cancel,
-) -> io::Result<Basis> {
+fn describe(existing: &Existing, transfer: &Transfer, cancel: &Cancel) -> io::Result<Basis> {
     let len = existing.len;
     let file = UntilCancelled(&existing.file, cancel);
     let forced = transfer
