@@ -7,7 +7,7 @@ use crate::digest::ContentHash;
 use crate::entry::{EntryKind, Xattr};
 use crate::fs::{self, Dir, Target, XattrSelect};
 use crate::manifest::listing::{Lister, Listing, Row};
-use crate::manifest::state::FileFact;
+use crate::manifest::state::{FileFact, KnownFacts};
 use crate::path::{Name, RelPath};
 
 /// Large enough that BLAKE3 uses its widest vectors all along, small enough to stay in the
@@ -18,12 +18,10 @@ impl Lister<'_> {
     /// Reads what `statx` does not say: link targets, extended attributes and, in content mode,
     /// content hashes.
     pub fn complete(&self, dir: &Dir, path: &RelPath, listing: &mut Listing) -> io::Result<()> {
-        let known = self.known_facts(dir)?;
-        let rows = std::mem::take(&mut listing.rows);
-        listing.rows.reserve_exact(rows.len());
-        for mut row in rows {
+        let mut facts = FactsHere::new(self.known_facts(dir)?);
+        for mut row in std::mem::take(&mut listing.rows) {
             self.cancel.check().map_err(io::Error::other)?;
-            match self.complete_row(dir, &mut row, &known, &mut listing.facts) {
+            match self.complete_row(dir, &mut row, &mut facts) {
                 Ok(()) => listing.rows.push(row),
                 Err(err) if err.kind() == io::ErrorKind::NotFound => {}
                 Err(err) => {
@@ -36,21 +34,16 @@ impl Lister<'_> {
                 }
             }
         }
+        listing.facts = facts.finish();
         Ok(())
     }
 
-    fn complete_row(
-        &self,
-        dir: &Dir,
-        row: &mut Row,
-        known: &[FileFact],
-        facts: &mut Vec<FileFact>,
-    ) -> io::Result<()> {
+    fn complete_row(&self, dir: &Dir, row: &mut Row, facts: &mut FactsHere) -> io::Result<()> {
         self.read_target(dir, row)?;
         row.entry.xattrs = self.read_xattrs(dir, row)?;
         self.count_lost_attributes(&Target::Entry(dir, &row.entry.name))?;
         if row.entry.meta.kind == EntryKind::File {
-            self.read_content(dir, row, known, facts)?;
+            self.read_content(dir, row, facts)?;
         }
         Ok(())
     }
@@ -108,40 +101,32 @@ impl Lister<'_> {
     }
 
     /// What the state knows of a directory's files.
-    pub fn known_facts(&self, dir: &Dir) -> io::Result<Vec<FileFact>> {
+    pub fn known_facts(&self, dir: &Dir) -> io::Result<KnownFacts> {
         match self.state {
             Some(state) if !self.rehash => Ok(state.facts(&dir.stat_self()?)),
-            _ => Ok(Vec::new()),
+            _ => Ok(KnownFacts::default()),
         }
     }
 
     /// In content mode gives the row its hash, from the state where the file is as it was. In
     /// quick mode looks only at files that the state knows and whose ctime moved while size and
     /// mtime did not: somebody set the time back, so the hash goes into the record.
-    fn read_content(
-        &self,
-        dir: &Dir,
-        row: &mut Row,
-        known: &[FileFact],
-        facts: &mut Vec<FileFact>,
-    ) -> io::Result<()> {
-        let fact = known
-            .binary_search_by_key(&row.stat.ino, |fact| fact.ino)
-            .ok()
-            .map(|index| &known[index]);
-        if let Some(fact) = fact
+    fn read_content(&self, dir: &Dir, row: &mut Row, facts: &mut FactsHere) -> io::Result<()> {
+        let known = facts.known.find(row.stat.ino);
+        if let Some((place, fact)) = &known
             && fact.matches(&row.stat)
         {
-            facts.push(fact.clone());
+            facts.hold[*place] = true;
             if self.rules.content {
                 row.entry.content = Some(fact.hash);
             }
             return Ok(());
         }
+        let fact = known.map(|(_, fact)| fact);
         let suspect = fact.filter(|fact| fact.same_size_and_mtime(&row.stat));
         if self.rules.content || suspect.is_some() {
             let hash = self.hash(dir, &row.entry.name)?;
-            facts.push(FileFact::new(&row.stat, hash));
+            facts.new.push(FileFact::new(&row.stat, hash));
             if self.rules.content || suspect.is_some_and(|fact| fact.hash != hash) {
                 row.entry.content = Some(hash);
             }
@@ -162,5 +147,36 @@ impl Lister<'_> {
             }
             hasher.update(&buffer[..read]);
         }
+    }
+}
+
+/// What is found out of a directory's files while it is read.
+struct FactsHere {
+    known: KnownFacts,
+    /// Which of the known ones hold.
+    hold: Vec<bool>,
+    new: Vec<FileFact>,
+}
+
+impl FactsHere {
+    fn new(known: KnownFacts) -> FactsHere {
+        FactsHere {
+            hold: vec![false; known.len()],
+            known,
+            new: Vec::new(),
+        }
+    }
+
+    /// All that is known now; nothing where that is what was known before.
+    fn finish(self) -> Vec<FileFact> {
+        if self.new.is_empty() && self.hold.iter().all(|&holds| holds) {
+            return Vec::new();
+        }
+        let old = self.known.iter().zip(&self.hold);
+        let mut facts: Vec<_> = old
+            .filter_map(|(fact, &holds)| holds.then_some(fact))
+            .collect();
+        facts.extend(self.new);
+        facts
     }
 }

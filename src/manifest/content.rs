@@ -36,16 +36,16 @@ pub fn hash_tree(lister: &Lister<'_>, top: &RelPath) -> Result<Option<Digest>> {
             .rows
             .iter()
             .filter(|row| row.entry.meta.kind == EntryKind::Dir);
-        stack.extend(subdirs.rev().map(|row| dir.join(&row.entry.name)));
+        let subdirs: Vec<_> = subdirs.map(|row| dir.join(&row.entry.name)).collect();
+        stack.extend(subdirs.into_iter().rev());
         let known = lister.known_facts(&open).unwrap_or_default();
         for row in &listing.rows {
             if row.entry.meta.kind != EntryKind::File {
                 continue;
             }
             let fact = known
-                .binary_search_by_key(&row.stat.ino, |fact| fact.ino)
-                .ok()
-                .map(|index| &known[index])
+                .find(row.stat.ino)
+                .map(|(_, fact)| fact)
                 .filter(|fact| fact.matches(&row.stat));
             let hash = match fact {
                 Some(fact) => fact.hash,

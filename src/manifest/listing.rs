@@ -4,14 +4,17 @@
 use std::borrow::Cow;
 use std::io;
 
-use crate::entry::EntryKind;
+use serde::{Deserialize, Serialize};
+
+use crate::entry::{EntryKind, Metadata, Timestamp};
 use crate::events::{Cancel, Problem, Side};
 use crate::filter::{Rules, Verdict};
 use crate::fs::{self, Dir, ListScratch, Stat, Target};
+use crate::manifest::compact::{Compact, Pack};
 use crate::manifest::links::Links;
 use crate::manifest::lost::Lost;
 use crate::manifest::owners::{OwnerMap, OwnersHere};
-use crate::manifest::record::{Entry, RecordRules};
+use crate::manifest::record::{Entry, Nameless, NamelessRead, RecordRules};
 use crate::manifest::state::{FileFact, State};
 use crate::path::{Name, RelPath};
 
@@ -75,11 +78,66 @@ pub struct Row {
     pub protected: bool,
 }
 
+/// What is kept of a row beside its entry.
+#[derive(Serialize, Deserialize)]
+pub struct Local {
+    /// Where it is not the entry's.
+    meta: Option<Metadata>,
+    dev: u64,
+    ino: u64,
+    nlink: u32,
+    ctime: Timestamp,
+    blocks: u64,
+    mount_root: bool,
+    protected: bool,
+}
+
+impl Pack for Row {
+    type Rest<'a> = (Nameless<'a>, Local);
+    type Read = (NamelessRead, Local);
+
+    fn key(&self) -> &[u8] {
+        self.entry.key()
+    }
+
+    fn rest(&self) -> (Nameless<'_>, Local) {
+        let stat = &self.stat;
+        let local = Local {
+            meta: (stat.meta != self.entry.meta).then_some(stat.meta),
+            dev: stat.dev,
+            ino: stat.ino,
+            nlink: stat.nlink,
+            ctime: stat.ctime,
+            blocks: stat.blocks,
+            mount_root: stat.mount_root,
+            protected: self.protected,
+        };
+        (self.entry.rest(), local)
+    }
+
+    fn join(key: &[u8], (entry, local): (NamelessRead, Local)) -> Option<Row> {
+        let entry = Entry::join(key, entry)?;
+        Some(Row {
+            stat: Stat {
+                meta: local.meta.unwrap_or(entry.meta),
+                dev: local.dev,
+                ino: local.ino,
+                nlink: local.nlink,
+                ctime: local.ctime,
+                blocks: local.blocks,
+                mount_root: local.mount_root,
+            },
+            entry,
+            protected: local.protected,
+        })
+    }
+}
+
 /// What one directory holds.
 #[derive(Debug, Default)]
 pub struct Listing {
     /// What takes part, sorted by name bytes.
-    pub rows: Vec<Row>,
+    pub rows: Compact<Row>,
     /// Files that exist but do not take part because of their size: not to be deleted, not to be
     /// replaced.
     pub withheld: Vec<Name>,
@@ -87,7 +145,7 @@ pub struct Listing {
     pub leftovers: Vec<Name>,
     /// Whether anything here does not take part.
     pub hides: bool,
-    /// Files whose content was hashed, for the state.
+    /// What the state shall know of the files, where that is other than what it does.
     pub facts: Vec<FileFact>,
     /// Entries that could not be read; they are not among the rows.
     pub problems: Vec<Problem>,
@@ -96,7 +154,9 @@ pub struct Listing {
 impl Listing {
     /// The entries alone.
     pub fn into_entries(self) -> Vec<Entry> {
-        self.rows.into_iter().map(|row| row.entry).collect()
+        let mut entries = Vec::with_capacity(self.rows.len());
+        entries.extend(self.rows.into_iter().map(|row| row.entry));
+        entries
     }
 }
 
@@ -129,7 +189,6 @@ impl Lister<'_> {
             }
         })?;
         names.sort_unstable();
-        listing.rows.reserve_exact(names.len());
         let filter = self.filter_in(path)?;
         let mut owners = OwnersHere::default();
         for (name, kind) in names {
@@ -295,7 +354,7 @@ impl Lister<'_> {
         let at = (dir, path, filter.as_ref());
         let mut owners = OwnersHere::default();
         self.add_entry(at, name.clone(), None, &mut owners, &mut listing)?;
-        let Some(mut row) = listing.rows.pop() else {
+        let Some(mut row) = listing.rows.into_iter().next() else {
             return Ok(None);
         };
         self.read_target(dir, &mut row)?;

@@ -1,5 +1,6 @@
 //! What a tree is: records of its entries, digests of its directories, and how both are read.
 
+pub mod compact;
 mod complete;
 pub mod content;
 pub mod links;

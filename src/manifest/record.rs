@@ -2,9 +2,11 @@
 //! writing them. Equal records mean "nothing to do"; `doc/format.md` has the layout.
 
 use serde::{Deserialize, Serialize};
+use serde_bytes::{ByteBuf, Bytes};
 
 use crate::digest::{ContentHash, Digest};
 use crate::entry::{EntryKind, Metadata, Timestamp, Xattr};
+use crate::manifest::compact::Pack;
 use crate::options::Fidelity;
 use crate::path::Name;
 
@@ -141,6 +143,54 @@ impl Entry {
     }
 }
 
+/// What an entry is, apart from its name.
+pub type Nameless<'a> = (
+    Metadata,
+    &'a Bytes,
+    &'a [Xattr],
+    Option<ContentHash>,
+    Option<u64>,
+);
+
+/// The same, read.
+pub type NamelessRead = (
+    Metadata,
+    ByteBuf,
+    Vec<Xattr>,
+    Option<ContentHash>,
+    Option<u64>,
+);
+
+impl Pack for Entry {
+    type Rest<'a> = Nameless<'a>;
+    type Read = NamelessRead;
+
+    fn key(&self) -> &[u8] {
+        self.name.as_bytes()
+    }
+
+    fn rest(&self) -> Nameless<'_> {
+        (
+            self.meta,
+            Bytes::new(&self.target),
+            &self.xattrs,
+            self.content,
+            self.link,
+        )
+    }
+
+    fn join(key: &[u8], (meta, target, xattrs, content, link): NamelessRead) -> Option<Entry> {
+        Some(Entry {
+            name: Name::new(key).ok()?,
+            meta,
+            target: target.into_vec(),
+            xattrs,
+            content,
+            link,
+        })
+    }
+}
+
 /// The digest of a sorted set of extended attributes.
 pub fn xattrs_digest(xattrs: &[Xattr]) -> Digest {
     let mut bytes = Vec::with_capacity(256);
@@ -156,15 +206,37 @@ pub fn xattrs_digest(xattrs: &[Xattr]) -> Digest {
 /// The shallow digest of a directory: over the records of its entries, which must be sorted by
 /// name bytes.
 pub fn shallow_digest(entries: &[&Entry], rules: &RecordRules) -> Digest {
-    let bits = bucket_bits(entries.len());
-    if bits == 0 {
-        return bucket_digest(entries.iter().copied(), rules);
+    let mut digester = ShallowDigester::new(entries.len(), rules);
+    entries.iter().for_each(|entry| digester.add(entry));
+    digester.finish()
+}
+
+/// Makes the shallow digest of a directory whose entries come one by one, sorted by name bytes.
+pub struct ShallowDigester<'a>(BucketDigester<'a>);
+
+impl<'a> ShallowDigester<'a> {
+    /// One for a directory with so many entries.
+    pub fn new(entries: usize, rules: &'a RecordRules) -> ShallowDigester<'a> {
+        ShallowDigester(BucketDigester::new(bucket_bits(entries), rules))
     }
-    let mut hasher = blake3::Hasher::new();
-    for digest in bucket_digests(entries, bits, rules) {
-        hasher.update(&digest.0);
+
+    /// Takes the next entry.
+    pub fn add(&mut self, entry: &Entry) {
+        self.0.add(entry);
     }
-    hasher.finalize().into()
+
+    /// The digest of all.
+    pub fn finish(self) -> Digest {
+        let digests = self.0.finish();
+        if let [digest] = digests[..] {
+            return digest;
+        }
+        let mut hasher = blake3::Hasher::new();
+        for digest in digests {
+            hasher.update(&digest.0);
+        }
+        hasher.finalize().into()
+    }
 }
 
 /// How many bits of a name's hash choose its bucket in a listing of so many entries; 0 means one
@@ -195,29 +267,66 @@ pub fn bucket_of(name: &Name, bits: u32) -> usize {
 
 /// The digests of all `2^bits` buckets of a listing.
 pub fn bucket_digests(entries: &[&Entry], bits: u32, rules: &RecordRules) -> Vec<Digest> {
-    let mut members: Vec<Vec<u32>> = vec![Vec::new(); 1 << bits];
-    for (index, entry) in entries.iter().enumerate() {
-        members[bucket_of(&entry.name, bits)].push(index as u32);
-    }
-    members
-        .iter()
-        .map(|bucket| bucket_digest(bucket.iter().map(|&i| entries[i as usize]), rules))
-        .collect()
+    let mut digester = BucketDigester::new(bits, rules);
+    entries.iter().for_each(|entry| digester.add(entry));
+    digester.finish()
 }
 
-fn bucket_digest<'a>(entries: impl Iterator<Item = &'a Entry>, rules: &RecordRules) -> Digest {
-    let mut bytes = Vec::with_capacity(8 << 10);
-    bytes.extend_from_slice(LAYOUT);
-    let mut hasher = blake3::Hasher::new();
-    for entry in entries {
-        entry.write_record(rules, &mut bytes);
-        if bytes.len() >= 32 << 10 {
-            hasher.update(&bytes);
-            bytes.clear();
+/// Makes the digests of all `2^bits` buckets of a listing whose entries come one by one, sorted by
+/// name bytes.
+pub struct BucketDigester<'a> {
+    rules: &'a RecordRules,
+    bits: u32,
+    buckets: Vec<Bucket>,
+}
+
+struct Bucket {
+    hasher: blake3::Hasher,
+    /// Records that are not hashed yet.
+    bytes: Vec<u8>,
+}
+
+impl<'a> BucketDigester<'a> {
+    /// Records are hashed many at a time: BLAKE3 is fastest on 16 KiB and more.
+    const CHUNK: usize = 32 << 10;
+    /// Of many buckets each must be content with little.
+    const SMALL_CHUNK: usize = 1 << 10;
+
+    /// One for so many buckets.
+    pub fn new(bits: u32, rules: &'a RecordRules) -> BucketDigester<'a> {
+        let bucket = || Bucket {
+            hasher: blake3::Hasher::new(),
+            bytes: LAYOUT.to_vec(),
+        };
+        BucketDigester {
+            rules,
+            bits,
+            buckets: (0..1_usize << bits).map(|_| bucket()).collect(),
         }
     }
-    hasher.update(&bytes);
-    hasher.finalize().into()
+
+    /// Takes the next entry.
+    pub fn add(&mut self, entry: &Entry) {
+        let bucket = &mut self.buckets[bucket_of(&entry.name, self.bits)];
+        entry.write_record(self.rules, &mut bucket.bytes);
+        let chunk = match self.bits {
+            0 => Self::CHUNK,
+            _ => Self::SMALL_CHUNK,
+        };
+        if bucket.bytes.len() >= chunk {
+            bucket.hasher.update(&bucket.bytes);
+            bucket.bytes.clear();
+        }
+    }
+
+    /// The digests.
+    pub fn finish(self) -> Vec<Digest> {
+        let digest = |mut bucket: Bucket| {
+            bucket.hasher.update(&bucket.bytes);
+            bucket.hasher.finalize().into()
+        };
+        self.buckets.into_iter().map(digest).collect()
+    }
 }
 
 /// The deep digest of a directory: its shallow digest, then its subdirectories' deep digests in

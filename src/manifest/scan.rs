@@ -13,8 +13,9 @@ use crate::entry::{EntryKind, Timestamp};
 use crate::error::{Error, Result};
 use crate::events::{Event, Observer, Problem, Side};
 use crate::fs::{ListScratch, Stat};
+use crate::manifest::compact::Compact;
 use crate::manifest::listing::{Lister, Listing, Row};
-use crate::manifest::record::{Entry, RecordRules, shallow_digest};
+use crate::manifest::record::{Entry, RecordRules, ShallowDigester};
 use crate::manifest::state::{DirFact, StateUpdate};
 use crate::manifest::tree::{NodeFlags, NodeId, Tree};
 use crate::path::{Name, RelPath};
@@ -290,7 +291,7 @@ impl Scanner<'_> {
         for row in &listing.rows {
             match row.entry.meta.kind {
                 EntryKind::File => bytes += row.entry.meta.size,
-                EntryKind::Dir => subdirs.push(row),
+                EntryKind::Dir => subdirs.push((row.entry.name.clone(), row.stat)),
                 _ => {}
             }
             if row.entry.link.is_some() {
@@ -303,18 +304,18 @@ impl Scanner<'_> {
         let unreadable = listing.problems.iter().any(|p| p.path == job.path);
         let first = shared
             .tree
-            .add_children(job.node, subdirs.iter().map(|row| &row.entry.name));
-        for (offset, row) in subdirs.iter().enumerate() {
-            if self.options.one_file_system && row.stat.dev != self.root_dev {
+            .add_children(job.node, subdirs.iter().map(|(name, _)| name));
+        for (offset, (name, stat)) in subdirs.into_iter().enumerate() {
+            if self.options.one_file_system && stat.dev != self.root_dev {
                 let node = shared.tree.node_mut(Tree::nth(first, offset));
-                node.shallow = shallow_of(&[], &self.lister.rules);
+                node.shallow = shallow_of(&Compact::default(), &self.lister.rules);
                 node.flags.elsewhere = true;
                 continue;
             }
             shared.stack.push(Job {
                 node: Tree::nth(first, offset),
-                path: job.path.join(&row.entry.name),
-                stat: row.stat,
+                path: job.path.join(&name),
+                stat,
             });
         }
         let node = shared.tree.node_mut(job.node);
@@ -381,9 +382,12 @@ impl Scanner<'_> {
     }
 }
 
-fn shallow_of(rows: &[Row], rules: &RecordRules) -> Digest {
-    let entries: Vec<&Entry> = rows.iter().map(|row| &row.entry).collect();
-    shallow_digest(&entries, rules)
+fn shallow_of(rows: &Compact<Row>, rules: &RecordRules) -> Digest {
+    let mut digester = ShallowDigester::new(rows.len(), rules);
+    for row in rows {
+        digester.add(&row.entry);
+    }
+    digester.finish()
 }
 
 /// Whether attributes must be looked at only to be counted.
@@ -395,10 +399,11 @@ fn counts_attributes(lister: &Lister<'_>) -> bool {
 
 /// The local stat digest: all that `statx` says and that an edit moves, and the owners' numbers
 /// at the destination, which can change without the files.
-fn stat_digest(rows: &[Row]) -> Digest {
+fn stat_digest(rows: &Compact<Row>) -> Digest {
     let mut hasher = blake3::Hasher::new();
     let mut bytes = Vec::with_capacity(STAT_CHUNK + 512);
-    for Row { entry, stat, .. } in rows {
+    for row in rows {
+        let Row { entry, stat, .. } = row.as_ref();
         let meta = &stat.meta;
         bytes.extend_from_slice(entry.name.as_bytes());
         bytes.extend_from_slice(&[0, meta.kind as u8]);

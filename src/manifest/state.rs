@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{
-    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition,
-    WriteTransaction,
+    AccessGuard, Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable,
+    TableDefinition, WriteTransaction,
 };
 
 pub use blocks::BlockBook;
@@ -109,6 +109,11 @@ impl FileFact {
         out.extend_from_slice(&self.hash.0);
     }
 
+    fn ino_of(row: &[u8; FileFact::BYTES]) -> u64 {
+        let (ino, _) = row.split_first_chunk().unwrap_or((&[0; 8], &[]));
+        u64::from_le_bytes(*ino)
+    }
+
     fn decode(mut bytes: &[u8]) -> Option<FileFact> {
         fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
             let (head, tail) = bytes.split_first_chunk::<N>()?;
@@ -132,6 +137,39 @@ impl FileFact {
             ctime,
             hash: ContentHash(take(bytes)?),
         })
+    }
+}
+
+/// What the files of one directory hashed to, as the database holds it: sorted by inode.
+#[derive(Default)]
+pub struct KnownFacts(Option<AccessGuard<'static, &'static [u8]>>);
+
+impl KnownFacts {
+    fn rows(&self) -> &[[u8; FileFact::BYTES]] {
+        let bytes = self.0.as_ref().map_or(&[][..], |row| row.value());
+        bytes.as_chunks().0
+    }
+
+    /// How many files are known.
+    pub fn len(&self) -> usize {
+        self.rows().len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The file with this inode number, and its place.
+    pub fn find(&self, ino: u64) -> Option<(usize, FileFact)> {
+        let rows = self.rows();
+        let place = rows.binary_search_by_key(&ino, FileFact::ino_of).ok()?;
+        Some((place, FileFact::decode(&rows[place])?))
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = FileFact> {
+        self.rows().iter().filter_map(|row| FileFact::decode(row))
     }
 }
 
@@ -174,10 +212,9 @@ impl FactBook {
                 let mut all = facts;
                 let known = state.facts(&stat);
                 all.sort_unstable_by_key(|fact| fact.ino);
-                let old = known
-                    .into_iter()
-                    .filter(|old| all.binary_search_by_key(&old.ino, |new| new.ino).is_err())
-                    .collect::<Vec<_>>();
+                let is_new = |ino| all.binary_search_by_key(&ino, |new| new.ino).is_ok();
+                let old: Vec<_> = known.iter().filter(|old| !is_new(old.ino)).collect();
+                all.reserve_exact(old.len());
                 all.extend(old);
                 update.files(&stat, all);
             }
@@ -311,20 +348,14 @@ impl State {
         })
     }
 
-    /// What the files of a directory hashed to, sorted by inode.
-    pub fn facts(&self, dir: &Stat) -> Vec<FileFact> {
+    /// What the files of a directory hashed to.
+    pub fn facts(&self, dir: &Stat) -> KnownFacts {
         let tables = self.tables();
         let row = tables
             .files
             .as_ref()
             .and_then(|table| table.get(&file_key(dir)[..]).ok().flatten());
-        row.map(|row| {
-            row.value()
-                .chunks_exact(FileFact::BYTES)
-                .filter_map(FileFact::decode)
-                .collect()
-        })
-        .unwrap_or_default()
+        KnownFacts(row)
     }
 
     /// The values of a large file's blocks, where it is as it was.
@@ -362,16 +393,17 @@ impl State {
     /// a power cut may lose them, before [`State::store`]. What fails is not remembered.
     pub fn spill(&self, mut update: StateUpdate) {
         self.spilled.store(true, Ordering::Relaxed);
-        let mut write = || -> Result<(), redb::Error> {
-            let mut write = self.database.begin_write()?;
-            write.set_durability(Durability::None)?;
-            update.sort();
-            write_rows(&write, &update)?;
-            write.commit()?;
-            Ok(())
-        };
+        update.sort();
         // The next run reads again what is not there.
-        let _ = write();
+        let _ = self.try_spill(update);
+    }
+
+    fn try_spill(&self, update: StateUpdate) -> Result<(), redb::Error> {
+        let mut write = self.database.begin_write()?;
+        write.set_durability(Durability::None)?;
+        write_rows(&write, update)?;
+        write.commit()?;
+        Ok(())
     }
 
     fn try_store(
@@ -385,15 +417,16 @@ impl State {
         let mut write = self.database.begin_write()?;
         // Losing the last run's rows costs time only, but a torn file would cost a rebuild.
         write.set_durability(Durability::Immediate)?;
-        write_rows(&write, &update)?;
         update.blocks.write(&write)?;
+        let rules = update.dirs.first().map(|(key, _)| *key);
+        write_rows(&write, update)?;
         {
             let mut table = write.open_table(NOTES)?;
             for (name, value) in notes {
                 table.insert(*name, value.as_slice())?;
             }
         }
-        if let Some((key, _)) = update.dirs.first() {
+        if let Some(key) = rules {
             retire_rules(&write, &key[..8])?;
         }
         write.commit()?;
@@ -401,7 +434,7 @@ impl State {
     }
 }
 
-fn write_rows(write: &WriteTransaction, update: &StateUpdate) -> Result<(), redb::Error> {
+fn write_rows(write: &WriteTransaction, update: StateUpdate) -> Result<(), redb::Error> {
     let mut dirs = write.open_table(DIRS)?;
     for (key, fact) in &update.dirs {
         let mut value = [0; 64];
@@ -411,11 +444,12 @@ fn write_rows(write: &WriteTransaction, update: &StateUpdate) -> Result<(), redb
     }
     let mut files = write.open_table(FILES)?;
     let mut value = Vec::new();
-    for (key, facts) in &update.files {
+    for (key, facts) in update.files {
         value.clear();
-        for fact in facts {
-            fact.encode(&mut value);
-        }
+        value.reserve_exact(facts.len() * FileFact::BYTES);
+        facts.iter().for_each(|fact| fact.encode(&mut value));
+        // Of a huge directory they are many: the database is about to copy them.
+        drop(facts);
         files.insert(&key[..], value.as_slice())?;
     }
     Ok(())

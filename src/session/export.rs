@@ -92,7 +92,8 @@ fn record(
 ) -> Result<Scan> {
     let spool = Spool::create(draft.scratch()?);
     let keep = |path: &RelPath, listing: &Listing| {
-        let entries: Vec<&Entry> = listing.rows.iter().map(|row| &row.entry).collect();
+        let rows: Vec<_> = listing.rows.iter().collect();
+        let entries: Vec<&Entry> = rows.iter().map(|row| &row.entry).collect();
         spool.put(path, &entries);
     };
     let scan = scan(

@@ -2,12 +2,14 @@
 //! content, then links, then deletions, then what directories are themselves.
 
 use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 
 use crate::apply::{Failure, Removed};
 use crate::entry::EntryKind;
 use crate::error::{Error, Result};
 use crate::events::{Action, Changes, Event, Phase, Side, Warning};
 use crate::fs::ListScratch;
+use crate::manifest::compact::Compact;
 use crate::manifest::listing::Lister;
 use crate::manifest::record::Entry;
 use crate::manifest::scan::Scan;
@@ -18,8 +20,9 @@ use crate::session::destination::counts::add;
 use crate::session::destination::plan::{
     Differing, Extraneous, FilePlan, NewTree, Plan, Relocation, all_new,
 };
-use crate::session::destination::receive::Task;
-use crate::session::destination::{ContentInline, FILES_A_TASK, Session, chunks};
+use crate::session::destination::receive::{Backlog, Task};
+use crate::session::destination::{ContentInline, Session, chunks};
+use crate::session::write_threads;
 
 /// How many directories are asked for in one message.
 const STREAMS_AT_ONCE: usize = 1024;
@@ -42,10 +45,7 @@ impl Session<'_> {
         let delete = self.may_delete(&plan, theirs);
         self.clear_the_way(&mut plan, delete, lister)?;
         self.tell(Event::Phase(Phase::Transferring));
-        let (dirs, others) = std::mem::take(&mut plan.attributes)
-            .into_iter()
-            .partition(|item| item.new.meta.kind == EntryKind::Dir);
-        self.update_dirs(dirs)?;
+        self.update_dirs(std::mem::take(&mut plan.dir_attributes))?;
         plan.dirs.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         for (path, entry) in std::mem::take(&mut plan.dirs) {
             self.make_dir(&path, &entry, all_new())?;
@@ -59,7 +59,7 @@ impl Session<'_> {
         for special in std::mem::take(&mut plan.specials) {
             self.make_special(&special)?;
         }
-        self.start_attributes(others)?;
+        self.start_attributes(std::mem::take(&mut plan.attributes))?;
         self.start_trees(std::mem::take(&mut plan.trees))?;
         self.start_files(std::mem::take(&mut plan.files))?;
         self.pending.wait(self)?;
@@ -198,7 +198,7 @@ impl Session<'_> {
         applier.set_attributes(&moved.to, &moved.entry, &have)
     }
 
-    fn start_copies(&self, copies: Vec<Relocation>) -> Result<()> {
+    fn start_copies(&self, copies: Compact<Relocation>) -> Result<()> {
         for copy in copies {
             if self.dry_run() {
                 add(&self.counts.copied_locally, 1);
@@ -224,15 +224,22 @@ impl Session<'_> {
         dirs.iter().try_for_each(|dir| self.set_attributes(dir))
     }
 
-    fn start_attributes(&self, items: Vec<Differing>) -> Result<()> {
+    fn start_attributes(&self, items: Compact<Differing>) -> Result<()> {
         if self.dry_run() {
-            return items.iter().try_for_each(|item| self.set_attributes(item));
+            let mut items = items.into_iter();
+            return items.try_for_each(|item| self.set_attributes(&item));
         }
-        for chunk in chunks(items, FILES_A_TASK) {
-            self.pending.add(chunk.len());
-            self.shared.tasks.push(Task::Attributes(chunk));
-        }
+        self.pending.add(items.len());
+        self.start(Backlog::Attributes(Mutex::new(items.into_iter())));
         Ok(())
+    }
+
+    /// Has all writing threads work on a backlog.
+    fn start(&self, backlog: Backlog) {
+        let backlog = Arc::new(backlog);
+        for _ in 0..write_threads() {
+            self.shared.tasks.push(Task::Backlog(Arc::clone(&backlog)));
+        }
     }
 
     /// Asks for whole trees.
@@ -250,7 +257,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn start_files(&self, mut files: Vec<FilePlan>) -> Result<()> {
+    fn start_files(&self, files: Compact<FilePlan>) -> Result<()> {
         if self.dry_run() {
             for file in files {
                 self.counts.would_land(&file);
@@ -258,20 +265,15 @@ impl Session<'_> {
             }
             return Ok(());
         }
+        let bytes = files.iter().map(|file| file.entry.meta.size).sum();
+        self.pending.plan_more(files.len(), bytes);
         let delta = self.options().transfer.delta;
         if self.role.local_source.is_some() && delta != DeltaMode::Always {
-            self.pending.plan_more(&files);
             self.pending.add(files.len());
-            for chunk in chunks(files, FILES_A_TASK) {
-                self.shared.tasks.push(Task::CopyLocal(chunk, 0));
-            }
-            return Ok(());
+            self.start(Backlog::Copies(Mutex::new(files.into_iter())));
+        } else {
+            self.pending.want(files);
         }
-        for file in files.iter_mut().filter(|file| file.basis_len.is_none()) {
-            // What an interrupted run left of a new file is its old version.
-            file.basis_len = self.leftovers_of(&file.path).next().map(|_| 0);
-        }
-        self.pending.want(files);
         Ok(())
     }
 

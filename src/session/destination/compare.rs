@@ -1,7 +1,7 @@
 //! Finds out what differs: goes down from the root, a message for each level, and asks only for
 //! directories whose digests differ. Leaves a [`Plan`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use crate::digest::Digest;
@@ -9,8 +9,9 @@ use crate::entry::EntryKind;
 use crate::error::{Error, Result};
 use crate::events::{Problem, Side};
 use crate::fs::ListScratch;
+use crate::manifest::compact::Compact;
 use crate::manifest::listing::{Lister, Row};
-use crate::manifest::record::{Entry, MAX_BUCKET_BITS, bucket_digests, bucket_of};
+use crate::manifest::record::{BucketDigester, Entry, MAX_BUCKET_BITS, bucket_of};
 use crate::manifest::scan::Scan;
 use crate::manifest::tree::NodeId;
 use crate::path::{Name, RelPath};
@@ -41,12 +42,41 @@ pub(super) struct Comparer<'a> {
 /// A directory that was asked for.
 #[derive(Default)]
 struct Asked {
-    entries: Vec<Entry>,
-    withheld: Vec<Name>,
+    /// Sorted by name.
+    entries: Compact<Entry>,
+    /// Of the last of them.
+    last_name: Option<Name>,
+    withheld: HashSet<Name>,
     /// Only these buckets were asked for.
     buckets: Option<Buckets>,
     /// The destination does not have it: all of it is new.
     new: bool,
+}
+
+impl Asked {
+    /// Takes the next entries, which must be in order.
+    fn take(&mut self, entries: Vec<Entry>) -> Result<()> {
+        for entry in entries {
+            if self.last_name.as_ref() >= Some(&entry.name) {
+                return Err(Error::protocol(
+                    "a listing out of order, or a name twice in it",
+                ));
+            }
+            self.last_name = Some(entry.name.clone());
+            self.entries.push(entry);
+        }
+        Ok(())
+    }
+
+    /// Whether an entry of ours is one of those that were asked about.
+    fn covers(&self, row: &Row) -> bool {
+        let name = &row.entry.name;
+        let is_wanted = self.buckets.as_ref().is_none_or(|buckets| {
+            let bucket = bucket_of(name, buckets.bits) as u32;
+            buckets.wanted.binary_search(&bucket).is_ok()
+        });
+        is_wanted && !self.withheld.contains(name)
+    }
 }
 
 impl<'a> Comparer<'a> {
@@ -152,7 +182,7 @@ impl<'a> Comparer<'a> {
         };
         match reply.body {
             ListingBody::Entries { entries, withheld } => {
-                asked.entries.extend(entries);
+                asked.take(entries)?;
                 asked.withheld.extend(withheld);
                 if !reply.last {
                     return Ok(());
@@ -205,8 +235,9 @@ impl<'a> Comparer<'a> {
         let Some(rows) = self.own_rows(&dir) else {
             return Ok(());
         };
-        let entries: Vec<&Entry> = rows.iter().map(|row| &row.entry).collect();
-        let ours = bucket_digests(&entries, bits, &self.lister.rules);
+        let mut digester = BucketDigester::new(bits, &self.lister.rules);
+        rows.into_iter().for_each(|row| digester.add(&row.entry));
+        let ours = digester.finish();
         let wanted: Vec<u32> = (0..)
             .zip(ours.iter().zip(theirs))
             .filter(|(_, (ours, theirs))| {
@@ -223,7 +254,7 @@ impl<'a> Comparer<'a> {
     }
 
     /// Our own listing; a directory that cannot be read is a problem, and left alone.
-    fn own_rows(&mut self, dir: &RelPath) -> Option<Vec<Row>> {
+    fn own_rows(&mut self, dir: &RelPath) -> Option<Compact<Row>> {
         match self.lister.list(dir, &mut self.scratch) {
             Ok(listing) => {
                 for problem in listing.problems {
@@ -231,7 +262,7 @@ impl<'a> Comparer<'a> {
                 }
                 Some(listing.rows)
             }
-            Err(err) if err.kind() == io::ErrorKind::NotFound => Some(Vec::new()),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Some(Compact::default()),
             Err(err) => {
                 self.session.report(Problem {
                     side: Side::Destination,
@@ -246,29 +277,23 @@ impl<'a> Comparer<'a> {
     }
 
     /// Compares two listings name by name.
-    fn merge(&mut self, dir: RelPath, asked: Asked, subdirs: Vec<(Name, Digest)>) -> Result<()> {
-        let mut rows = if asked.new {
-            Vec::new()
+    fn merge(
+        &mut self,
+        dir: RelPath,
+        mut asked: Asked,
+        subdirs: Vec<(Name, Digest)>,
+    ) -> Result<()> {
+        let rows = if asked.new {
+            Compact::default()
         } else {
             match self.own_rows(&dir) {
                 Some(rows) => rows,
                 None => return Ok(()),
             }
         };
-        let mut theirs = asked.entries;
-        theirs.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        if theirs.windows(2).any(|pair| pair[0].name == pair[1].name) {
-            return Err(Error::protocol("a name twice in one directory"));
-        }
-        if let Some(buckets) = &asked.buckets {
-            rows.retain(|row| {
-                let bucket = bucket_of(&row.entry.name, buckets.bits) as u32;
-                buckets.wanted.binary_search(&bucket).is_ok()
-            });
-        }
-        rows.retain(|row| !asked.withheld.contains(&row.entry.name));
+        let theirs = std::mem::take(&mut asked.entries);
         let deep: HashMap<&Name, Digest> = subdirs.iter().map(|(name, d)| (name, *d)).collect();
-        let mut ours = rows.into_iter().peekable();
+        let mut ours = rows.into_iter().filter(|row| asked.covers(row)).peekable();
         for new in theirs {
             while let Some(row) = ours.next_if(|row| row.entry.name < new.name) {
                 self.only_ours(&dir, row);
@@ -392,12 +417,17 @@ impl<'a> Comparer<'a> {
                 changes,
             });
         } else if !changes.is_empty() {
-            self.plan.attributes.push(Differing {
+            let is_dir = new.meta.kind == EntryKind::Dir;
+            let differing = Differing {
                 path,
                 new,
                 old: row.entry,
                 changes,
-            });
+            };
+            match is_dir {
+                true => self.plan.dir_attributes.push(differing),
+                false => self.plan.attributes.push(differing),
+            }
         }
         Ok(())
     }

@@ -110,13 +110,21 @@ impl Session<'_> {
         let conflicts = plan.conflicts.iter().map(|conflict| &conflict.path);
         let doomed: HashSet<&RelPath> = extraneous.chain(conflicts).collect();
         let moved = Moved::of(plan);
+        let shared: Vec<_> = shared_files(lister, ours).collect();
+        let names = shared.iter().flatten();
+        let names: HashSet<RelPath> = names.map(|(path, _)| moved.where_now(path)).collect();
         // What is replaced by a new file of its own leaves the shared one without a copy.
-        let specials = plan.specials.iter().map(|special| &special.path);
-        let files = plan.files.iter().map(|file| &file.path);
-        let replaced: HashSet<&RelPath> = specials.chain(files.filter(|_| !in_place)).collect();
+        let files = plan.files.iter().filter(|_| !in_place);
+        let replaced: HashSet<RelPath> = plan
+            .specials
+            .iter()
+            .chain(files)
+            .filter(|file| names.contains(&file.path))
+            .map(|file| file.path.clone())
+            .collect();
         let mut freed = HashSet::new();
         let mut copies = Vec::new();
-        for names in shared_files(lister, ours) {
+        for names in shared {
             let mut kept = None;
             let mut led = HashSet::new();
             for (path, entry) in names {

@@ -151,7 +151,7 @@ impl Session<'_> {
 
     fn plan_root(&self, plan: &mut Plan, theirs: &Scanned, ours: &Scan) {
         let changes = differences(&theirs.root, &ours.root, &self.rules, false);
-        plan.attributes.push(Differing {
+        plan.dir_attributes.push(Differing {
             path: RelPath::root(),
             new: theirs.root.clone(),
             old: ours.root.clone(),

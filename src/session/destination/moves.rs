@@ -3,12 +3,14 @@
 //!
 //! Names and times alone prove nothing: unpacked archives give different files the same ones.
 
-use std::collections::{HashMap, HashSet, hash_map};
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 use crate::digest::Digest;
 use crate::entry::{EntryKind, Timestamp};
 use crate::error::{Error, Result};
 use crate::fs::ListScratch;
+use crate::manifest::compact::Compact;
 use crate::manifest::content::{hash_of, hash_tree};
 use crate::manifest::listing::Lister;
 use crate::manifest::record::Entry;
@@ -84,12 +86,37 @@ struct Finder<'a> {
     taken: HashSet<RelPath>,
 }
 
-/// Files of ours with the same content.
+/// Files of ours with the same size and time.
+#[derive(Default)]
+struct Candidates {
+    unread: Vec<RelPath>,
+    /// Sorted by hash.
+    read: Vec<Twins>,
+}
+
+impl Candidates {
+    fn with_content(&mut self, hash: Digest) -> Option<&mut Twins> {
+        let place = self.read.binary_search_by_key(&hash, |twins| twins.hash);
+        self.read.get_mut(place.ok()?)
+    }
+}
+
+/// Files of ours with the same content, at least one.
 struct Twins {
-    /// Not moved away yet.
-    free: Vec<RelPath>,
-    /// One of them, to copy from.
-    any: RelPath,
+    hash: Digest,
+    paths: Vec<RelPath>,
+    /// So many of them were moved away, or cannot be.
+    tried: usize,
+}
+
+impl Twins {
+    /// The next one that may be moved away.
+    fn next(&mut self, may_take: impl Fn(&RelPath) -> bool) -> Option<&RelPath> {
+        let rest = &self.paths[self.tried..];
+        let found = rest.iter().position(may_take);
+        self.tried += found.map_or(rest.len(), |place| place + 1);
+        found.map(|_| &self.paths[self.tried - 1])
+    }
 }
 
 impl Finder<'_> {
@@ -190,7 +217,7 @@ impl Finder<'_> {
                 .lister
                 .list(&from, &mut scratch)
                 .map_err(|err| Error::io("read directory", from.as_bytes(), err))?;
-            for entry in listing.into_entries() {
+            for entry in listing.rows.into_iter().map(|row| row.entry) {
                 let (from, to) = (from.join(&entry.name), to.join(&entry.name));
                 match entry.meta.kind {
                     EntryKind::Dir => stack.push((from, to, entry)),
@@ -228,12 +255,12 @@ impl Finder<'_> {
 
     fn match_files(&mut self, plan: &mut Plan) -> Result<()> {
         let is_candidate = |file: &FilePlan| file.changes.new && file.entry.meta.size > 0;
-        if plan.extraneous.is_empty() || !plan.files.iter().any(is_candidate) {
+        if plan.extraneous.is_empty() || !plan.files.iter().any(|file| is_candidate(&file)) {
             return Ok(());
         }
-        let pool = self.extraneous_files(&plan.extraneous)?;
-        let mut wanted = Vec::new();
-        let mut rest = Vec::new();
+        let mut pool = self.extraneous_files(&plan.extraneous)?;
+        let mut wanted = Compact::default();
+        let mut rest = Compact::default();
         for file in std::mem::take(&mut plan.files) {
             match is_candidate(&file) && pool.contains_key(&self.key(&file.entry)) {
                 true => wanted.push(file),
@@ -241,45 +268,52 @@ impl Finder<'_> {
             }
         }
         plan.files = rest;
-        let paths: Vec<RelPath> = wanted.iter().map(|file| file.path.clone()).collect();
-        let theirs = self.session.their_hashes(&paths)?;
-        // Many files can share a size and a time: each of ours is read once all the same.
-        let mut hashed: HashMap<FileKey, HashMap<Digest, Twins>> = HashMap::new();
-        for (file, hash) in wanted.into_iter().zip(theirs) {
-            let key = self.key(&file.entry);
-            let of_key = match hashed.entry(key) {
-                hash_map::Entry::Occupied(known) => known.into_mut(),
-                hash_map::Entry::Vacant(new) => {
-                    let candidates = pool.get(&key).map_or(&[][..], Vec::as_slice);
-                    new.insert(self.by_content(candidates)?)
+        let mut wanted = wanted.into_iter();
+        loop {
+            let part: Vec<FilePlan> = wanted.by_ref().take(HASHES_AT_ONCE).collect();
+            if part.is_empty() {
+                return Ok(());
+            }
+            let paths: Vec<RelPath> = part.iter().map(|file| file.path.clone()).collect();
+            let theirs = self.session.their_hashes(&paths)?;
+            for (file, hash) in part.into_iter().zip(theirs) {
+                let candidates = pool.entry(self.key(&file.entry)).or_default();
+                self.read_candidates(candidates)?;
+                match hash.and_then(|hash| candidates.with_content(hash)) {
+                    Some(twins) => self.settle_file(plan, file, twins),
+                    None => plan.files.push(file),
                 }
-            };
-            match hash.and_then(|hash| of_key.get_mut(&hash)) {
-                Some(twins) => self.settle_file(plan, file, twins),
-                None => plan.files.push(file),
             }
         }
+    }
+
+    /// Many files can share a size and a time: each of ours is read once all the same.
+    fn read_candidates(&self, candidates: &mut Candidates) -> Result<()> {
+        let unread = std::mem::take(&mut candidates.unread);
+        if unread.is_empty() {
+            return Ok(());
+        }
+        let mut by_content: HashMap<Digest, Vec<RelPath>> = HashMap::new();
+        for path in unread {
+            self.session.check()?;
+            if let Some(hash) = hash_of(self.lister, &path) {
+                by_content.entry(hash).or_default().push(path);
+            }
+        }
+        candidates.read = by_content
+            .into_iter()
+            .map(|(hash, paths)| Twins {
+                hash,
+                tried: 0,
+                paths,
+            })
+            .collect();
+        candidates.read.sort_unstable_by_key(|twins| twins.hash);
         Ok(())
     }
 
-    fn by_content(&self, candidates: &[RelPath]) -> Result<HashMap<Digest, Twins>> {
-        let mut by_content: HashMap<Digest, Twins> = HashMap::new();
-        // The first of them is taken first.
-        for path in candidates.iter().rev() {
-            self.session.check()?;
-            if let Some(hash) = hash_of(self.lister, path) {
-                let twins = by_content.entry(hash).or_insert_with(|| Twins {
-                    free: Vec::new(),
-                    any: path.clone(),
-                });
-                twins.free.push(path.clone());
-            }
-        }
-        Ok(by_content)
-    }
-
     fn settle_file(&mut self, plan: &mut Plan, file: FilePlan, twins: &mut Twins) {
-        let free = std::iter::from_fn(|| twins.free.pop()).find(|path| self.may_take(path));
+        let free = twins.next(|path| self.may_take(path)).cloned();
         let relocation = |from| Relocation {
             from,
             to: file.path,
@@ -291,7 +325,7 @@ impl Finder<'_> {
                 self.taken.insert(free.clone());
                 plan.moves.push(relocation(free));
             }
-            None => plan.copies.push(relocation(twins.any.clone())),
+            None => plan.copies.push(relocation(twins.paths[0].clone())),
         }
     }
 
@@ -301,20 +335,16 @@ impl Finder<'_> {
     }
 
     /// All files that only the destination has, also in directories that only it has.
-    fn extraneous_files(
-        &self,
-        extraneous: &[Extraneous],
-    ) -> Result<HashMap<FileKey, Vec<RelPath>>> {
-        let mut pool: HashMap<FileKey, Vec<RelPath>> = HashMap::new();
+    fn extraneous_files(&self, extraneous: &[Extraneous]) -> Result<HashMap<FileKey, Candidates>> {
+        let mut pool: HashMap<FileKey, Candidates> = HashMap::new();
         let mut scratch = ListScratch::new();
         let mut stack = Vec::new();
         for extra in extraneous {
             match extra.kind {
                 EntryKind::File => {
                     let mtime = extra.mtime.cut(self.lister.rules.granularity_ns);
-                    pool.entry((extra.size, mtime))
-                        .or_default()
-                        .push(extra.path.clone());
+                    let candidates = pool.entry((extra.size, mtime)).or_default();
+                    candidates.unread.push(extra.path.clone());
                 }
                 EntryKind::Dir => stack.push(extra.path.clone()),
                 _ => {}
@@ -326,10 +356,13 @@ impl Finder<'_> {
             let Ok(listing) = self.lister.list(&dir, &mut scratch) else {
                 continue;
             };
-            for entry in listing.into_entries() {
+            for entry in listing.rows.into_iter().map(|row| row.entry) {
                 let path = dir.join(&entry.name);
                 match entry.meta.kind {
-                    EntryKind::File => pool.entry(self.key(&entry)).or_default().push(path),
+                    EntryKind::File => {
+                        let candidates = pool.entry(self.key(&entry)).or_default();
+                        candidates.unread.push(path);
+                    }
                     EntryKind::Dir => stack.push(path),
                     _ => {}
                 }
@@ -341,9 +374,13 @@ impl Finder<'_> {
     /// What was moved is not there any more to be deleted, or to be copied from.
     fn drop_moved(&self, plan: &mut Plan) {
         let moved = Moved::of(plan);
-        for copy in &mut plan.copies {
-            copy.from = moved.where_now(&copy.from);
-        }
+        let copies = std::mem::take(&mut plan.copies).into_iter();
+        plan.copies = copies
+            .map(|copy| Relocation {
+                from: moved.where_now(&copy.from),
+                ..copy
+            })
+            .collect();
         let mut within: HashMap<RelPath, u64> = HashMap::new();
         for moved in &plan.moves {
             let top = ancestors(&moved.from).find(|at| self.going.contains(at));
@@ -364,14 +401,14 @@ pub(super) struct Moved(HashMap<RelPath, RelPath>);
 impl Moved {
     /// The moves that are planned so far.
     pub(super) fn of(plan: &Plan) -> Moved {
-        let pair = |moved: &Relocation| (moved.from.clone(), moved.to.clone());
-        Moved(plan.moves.iter().map(pair).collect())
+        let moves = plan.moves.iter().map(Cow::into_owned);
+        Moved(moves.map(|moved| (moved.from, moved.to)).collect())
     }
 
     /// The same moves undone: where what will be at a path is still.
     pub(super) fn back(plan: &Plan) -> Moved {
-        let pair = |moved: &Relocation| (moved.to.clone(), moved.from.clone());
-        Moved(plan.moves.iter().map(pair).collect())
+        let moves = plan.moves.iter().map(Cow::into_owned);
+        Moved(moves.map(|moved| (moved.to, moved.from)).collect())
     }
 
     pub(super) fn where_now(&self, path: &RelPath) -> RelPath {

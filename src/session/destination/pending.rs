@@ -2,12 +2,14 @@
 //! is asked for next, what is asked for again, and when everything is there.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::iter::Peekable;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::apply::Existing;
 use crate::error::{Error, Result};
 use crate::events::{Changes, ChurnKind};
+use crate::manifest::compact::{Compact, IntoIter};
 use crate::manifest::record::Entry;
 use crate::path::RelPath;
 use crate::protocol::message::Fault;
@@ -37,10 +39,10 @@ pub(super) struct Pending {
 
 #[derive(Default)]
 struct Inner {
-    /// Files that were planned or went wrong, until they are there.
+    /// Files that were asked for or went wrong, until they are there.
     files: HashMap<RelPath, Wanted>,
     /// Files to ask for, in order.
-    waiting: VecDeque<RelPath>,
+    waiting: Waiting,
     asked: usize,
     asked_with_basis: usize,
     /// Files to ask for again once nothing else is to come.
@@ -49,6 +51,47 @@ struct Inner {
     tasks: usize,
     planned_files: u64,
     planned_bytes: u64,
+}
+
+/// Files that are to be asked for.
+#[derive(Default)]
+struct Waiting {
+    planned: Option<Peekable<IntoIter<FilePlan>>>,
+    /// Those to ask for again.
+    again: VecDeque<RelPath>,
+}
+
+impl Waiting {
+    fn is_empty(&mut self) -> bool {
+        let planned = self.planned.as_mut();
+        self.again.is_empty() && planned.is_none_or(|files| files.peek().is_none())
+    }
+
+    /// The next file, with what is planned for it unless it was asked for before.
+    fn next(
+        &mut self,
+        session: &Session<'_>,
+        may_have_basis: bool,
+    ) -> Option<(RelPath, Option<Wanted>)> {
+        if let Some(path) = self.again.pop_front() {
+            return Some((path, None));
+        }
+        let planned = self.planned.as_mut()?;
+        let file = planned.peek()?;
+        // What an interrupted run left of a new file is its old version.
+        let has_basis =
+            file.basis_len.is_some() || session.leftovers_of(&file.path).next().is_some();
+        if has_basis && !may_have_basis {
+            return None;
+        }
+        let file = planned.next()?;
+        let wanted = Wanted {
+            changes: file.changes,
+            has_basis,
+            ..Wanted::unplanned()
+        };
+        Some((file.path, Some(wanted)))
+    }
 }
 
 /// A file that is wanted.
@@ -86,29 +129,16 @@ impl Pending {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Plans files to be asked for.
-    pub(super) fn want(&self, files: Vec<FilePlan>) {
-        self.plan_more(&files);
-        let mut inner = self.lock();
-        for file in files {
-            let wanted = Wanted {
-                changes: file.changes,
-                has_basis: file.basis_len.is_some(),
-                basis: None,
-                attempts: 0,
-                asked: false,
-                mistrusted: false,
-            };
-            inner.files.insert(file.path.clone(), wanted);
-            inner.waiting.push_back(file.path);
-        }
+    /// Has files asked for. Called once.
+    pub(super) fn want(&self, files: Compact<FilePlan>) {
+        self.lock().waiting.planned = Some(files.into_iter().peekable());
     }
 
     /// Adds files to the totals that progress is measured against.
-    pub(super) fn plan_more(&self, files: &[FilePlan]) {
+    pub(super) fn plan_more(&self, files: usize, bytes: u64) {
         let mut inner = self.lock();
-        inner.planned_files += files.len() as u64;
-        inner.planned_bytes += files.iter().map(|file| file.entry.meta.size).sum::<u64>();
+        inner.planned_files += files as u64;
+        inner.planned_bytes += bytes;
     }
 
     /// The totals so far: files and bytes.
@@ -136,7 +166,7 @@ impl Pending {
     pub(super) fn settle(&self, tasks: usize) {
         let mut inner = self.lock();
         inner.tasks -= tasks;
-        self.wake_if_quiet(&inner);
+        self.wake_if_quiet(&mut inner);
     }
 
     /// A streamed tree is complete.
@@ -148,37 +178,35 @@ impl Pending {
         Ok(())
     }
 
-    /// The file's next step is asking for it: how many more may be asked for now.
-    fn next_to_ask(&self) -> Option<RelPath> {
+    /// The next file to ask for, if one may be asked for now.
+    fn next_to_ask(&self, session: &Session<'_>) -> Option<RelPath> {
         let mut inner = self.lock();
         if inner.asked >= MAX_ASKED {
             return None;
         }
-        // A hostile source may have sent what nobody had asked for yet: that is settled.
-        while inner
-            .waiting
-            .front()
-            .is_some_and(|path| !inner.files.contains_key(path))
-        {
-            inner.waiting.pop_front();
-        }
-        let path = inner.waiting.front()?.clone();
-        let has_basis = inner.files.get(&path).is_some_and(|file| file.has_basis);
-        if has_basis && inner.asked_with_basis >= MAX_ASKED_WITH_BASIS {
-            return None;
-        }
-        inner.waiting.pop_front();
+        let may_have_basis = inner.asked_with_basis < MAX_ASKED_WITH_BASIS;
+        let (path, planned) = inner.waiting.next(session, may_have_basis)?;
+        let file = match planned {
+            Some(wanted) => inner
+                .files
+                .entry(path.clone())
+                .insert_entry(wanted)
+                .into_mut(),
+            None => inner
+                .files
+                .entry(path.clone())
+                .or_insert_with(Wanted::unplanned),
+        };
+        file.asked = true;
+        let has_basis = file.has_basis;
         inner.asked += 1;
         inner.asked_with_basis += usize::from(has_basis);
-        if let Some(file) = inner.files.get_mut(&path) {
-            file.asked = true;
-        }
         Some(path)
     }
 
     /// Queues the asking for as many files as may be under way.
     pub(super) fn ask_more(&self, session: &Session<'_>) {
-        while let Some(path) = self.next_to_ask() {
+        while let Some(path) = self.next_to_ask(session) {
             session.shared.tasks.push(Task::Ask(path));
         }
     }
@@ -221,7 +249,7 @@ impl Pending {
 
     /// Wakes the thread that waits for the end, at the end: waking it for each file took a
     /// twentieth of a first copy.
-    fn wake_if_quiet(&self, inner: &Inner) {
+    fn wake_if_quiet(&self, inner: &mut Inner) {
         if inner.is_quiet() {
             self.wake.notify_all();
         }
@@ -233,7 +261,7 @@ impl Pending {
         if let Some(file) = inner.files.remove(path) {
             inner.unask(&file);
         }
-        self.wake_if_quiet(&inner);
+        self.wake_if_quiet(&mut inner);
         drop(inner);
         self.ask_more(session);
     }
@@ -311,7 +339,7 @@ impl Pending {
             }
             if quiet {
                 let again = std::mem::take(&mut inner.again);
-                inner.waiting.extend(again);
+                inner.waiting.again.extend(again);
                 drop(inner);
                 std::thread::sleep(RETRY_AFTER);
                 self.ask_more(session);
@@ -329,7 +357,7 @@ impl Pending {
 
 impl Inner {
     /// Whether nothing is to come, unless it is asked for again.
-    fn is_quiet(&self) -> bool {
+    fn is_quiet(&mut self) -> bool {
         self.asked == 0 && self.waiting.is_empty() && self.streams.is_empty() && self.tasks == 0
     }
 

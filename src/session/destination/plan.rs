@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::entry::{EntryKind, Timestamp};
+use crate::entry::{EntryKind, Metadata, Timestamp, Xattr};
 use crate::error::{Error, Result};
 use crate::events::Changes;
-use crate::manifest::record::{Entry, RecordRules};
+use crate::manifest::compact::{Compact, Pack};
+use crate::manifest::record::{Entry, Nameless, NamelessRead, RecordRules};
 use crate::options::{Compare, Delete, DeleteLimit};
 use crate::path::RelPath;
 use crate::protocol::message::Scanned;
@@ -17,20 +18,22 @@ const GUARD_MIN: u64 = 100;
 /// Everything that makes the destination like the source.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// Entries of which only metadata differs.
-    pub(super) attributes: Vec<Differing>,
+    /// Directories of which only metadata differs.
+    pub(super) dir_attributes: Vec<Differing>,
+    /// Other entries of which only metadata differs.
+    pub(super) attributes: Compact<Differing>,
     /// Files whose content differs or that are new, by path.
-    pub(super) files: Vec<FilePlan>,
+    pub(super) files: Compact<FilePlan>,
     /// Directories to make whose content is planned entry by entry.
     pub(super) dirs: Vec<(RelPath, Entry)>,
     /// Symlinks and special files to make.
-    pub(super) specials: Vec<FilePlan>,
+    pub(super) specials: Compact<FilePlan>,
     /// Directories that come whole.
     pub(super) trees: Vec<NewTree>,
     /// Entries to rename.
-    pub(super) moves: Vec<Relocation>,
+    pub(super) moves: Compact<Relocation>,
     /// Entries to copy from others of the destination.
-    pub(super) copies: Vec<Relocation>,
+    pub(super) copies: Compact<Relocation>,
     /// Names to link.
     pub(super) links: Vec<PlannedLink>,
     /// Linked files of which content differs, until it is known which name leads.
@@ -43,15 +46,45 @@ pub(super) struct Plan {
 }
 
 /// An entry that is on both sides and differs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Differing {
     pub(super) path: RelPath,
     pub(super) new: Entry,
+    /// Its metadata and attributes; the rest may be the new one's.
     pub(super) old: Entry,
     pub(super) changes: Changes,
 }
 
-/// An entry that is to be made or replaced.
+impl Pack for Differing {
+    type Rest<'a> = (Nameless<'a>, (Metadata, &'a [Xattr]), Changes);
+    type Read = (NamelessRead, (Metadata, Vec<Xattr>), Changes);
+
+    fn key(&self) -> &[u8] {
+        self.path.as_bytes()
+    }
+
+    fn rest(&self) -> Self::Rest<'_> {
+        let old = (self.old.meta, self.old.xattrs.as_slice());
+        (self.new.rest(), old, self.changes)
+    }
+
+    fn join(key: &[u8], (new, (meta, xattrs), changes): Self::Read) -> Option<Differing> {
+        let path = RelPath::new(key).ok()?;
+        let new = Entry::join(path.file_name()?.as_bytes(), new)?;
+        Some(Differing {
+            path,
+            old: Entry {
+                meta,
+                xattrs,
+                ..new.clone()
+            },
+            new,
+            changes,
+        })
+    }
+}
+
+/// An entry that is to be made or replaced. Its name is its path's.
 #[derive(Debug, Clone)]
 pub(in crate::session) struct FilePlan {
     pub(in crate::session) path: RelPath,
@@ -59,6 +92,29 @@ pub(in crate::session) struct FilePlan {
     /// The size of the old file, where there is one to build on.
     pub(in crate::session) basis_len: Option<u64>,
     pub(in crate::session) changes: Changes,
+}
+
+impl Pack for FilePlan {
+    type Rest<'a> = (Nameless<'a>, Option<u64>, Changes);
+    type Read = (NamelessRead, Option<u64>, Changes);
+
+    fn key(&self) -> &[u8] {
+        self.path.as_bytes()
+    }
+
+    fn rest(&self) -> Self::Rest<'_> {
+        (self.entry.rest(), self.basis_len, self.changes)
+    }
+
+    fn join(key: &[u8], (entry, basis_len, changes): Self::Read) -> Option<FilePlan> {
+        let path = RelPath::new(key).ok()?;
+        Some(FilePlan {
+            entry: Entry::join(path.file_name()?.as_bytes(), entry)?,
+            path,
+            basis_len,
+            changes,
+        })
+    }
 }
 
 /// A directory that the destination does not have.
@@ -69,7 +125,7 @@ pub(super) struct NewTree {
     pub(super) deep: crate::digest::Digest,
 }
 
-/// An entry that is elsewhere in the destination already.
+/// An entry that is elsewhere in the destination already. Only its paths name it.
 #[derive(Debug, Clone)]
 pub(super) struct Relocation {
     pub(super) from: RelPath,
@@ -77,6 +133,29 @@ pub(super) struct Relocation {
     pub(super) entry: Entry,
     /// How many entries it is, itself included.
     pub(super) entries: u64,
+}
+
+impl Pack for Relocation {
+    type Rest<'a> = (&'a RelPath, Nameless<'a>, u64);
+    type Read = (RelPath, NamelessRead, u64);
+
+    fn key(&self) -> &[u8] {
+        self.to.as_bytes()
+    }
+
+    fn rest(&self) -> Self::Rest<'_> {
+        (&self.from, self.entry.rest(), self.entries)
+    }
+
+    fn join(key: &[u8], (from, entry, entries): Self::Read) -> Option<Relocation> {
+        let to = RelPath::new(key).ok()?;
+        Some(Relocation {
+            entry: Entry::join(to.file_name()?.as_bytes(), entry)?,
+            from,
+            to,
+            entries,
+        })
+    }
 }
 
 /// A name to be made another one of an entry that has its content by then.

@@ -3,7 +3,7 @@
 //! A thread that is done with a frame grants its cost back, so what waits here is bounded by the
 //! credit. Small files come many to a frame; for large ones see [`lane`](super::lane).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::apply::{Failure, Landed, Original};
 use crate::digest::ContentHash;
@@ -11,16 +11,17 @@ use crate::entry::EntryKind;
 use crate::error::{Error, Result};
 use crate::events::Action;
 use crate::fs;
+use crate::manifest::compact::{IntoIter, Pack};
 use crate::manifest::record::Entry;
 use crate::manifest::state::FileFact;
 use crate::path::RelPath;
 use crate::protocol::frame::{Frame, decode_batch};
 use crate::protocol::message::{Fault, StreamedDir};
-use crate::session::destination::Session;
 use crate::session::destination::counts::add;
 use crate::session::destination::lane::Lane;
 use crate::session::destination::pending::Arrival;
 use crate::session::destination::plan::{Differing, FilePlan, Relocation};
+use crate::session::destination::{FILES_A_TASK, Session};
 
 /// Work for a writing thread.
 pub(super) enum Task {
@@ -38,10 +39,19 @@ pub(super) enum Task {
     Ask(RelPath),
     /// Files of this machine to copy, with what listing them cost.
     CopyLocal(Vec<FilePlan>, u64),
-    /// Metadata to set.
-    Attributes(Vec<Differing>),
+    /// The next part of a backlog.
+    Backlog(Arc<Backlog>),
     /// Files to copy from others of the destination.
     CopyOwn(Relocation),
+}
+
+/// Work that is planned, in order. Each task of a backlog does some of it and queues itself again,
+/// so that what comes meanwhile has its turn.
+pub(super) enum Backlog {
+    /// Metadata to set.
+    Attributes(Mutex<IntoIter<Differing>>),
+    /// Files of this machine to copy.
+    Copies(Mutex<IntoIter<FilePlan>>),
 }
 
 impl Session<'_> {
@@ -81,16 +91,34 @@ impl Session<'_> {
                     .try_for_each(|file| self.copy_local(file))?;
                 self.give_credit(cost)?;
             }
-            Task::Attributes(items) => {
-                settled = items.len();
-                items
-                    .iter()
-                    .try_for_each(|item| self.set_attributes(item))?;
+            Task::Backlog(backlog) => {
+                settled = self.work_off(&backlog)?;
+                if settled > 0 {
+                    self.shared.tasks.push(Task::Backlog(backlog));
+                }
             }
             Task::CopyOwn(relocation) => self.copy_own(&relocation)?,
         }
         self.pending.settle(settled);
         Ok(())
+    }
+
+    /// Does the next part of a backlog; returns how much that was.
+    fn work_off(&self, backlog: &Backlog) -> Result<usize> {
+        match backlog {
+            Backlog::Attributes(items) => {
+                let part = next_part(items);
+                part.iter().try_for_each(|item| self.set_attributes(item))?;
+                Ok(part.len())
+            }
+            Backlog::Copies(files) => {
+                let part = next_part(files);
+                let count = part.len();
+                part.into_iter()
+                    .try_for_each(|file| self.copy_local(file))?;
+                Ok(count)
+            }
+        }
     }
 
     fn write_batch(&self, frame: &Frame) -> Result<()> {
@@ -239,4 +267,9 @@ impl Session<'_> {
             self.blocks.note(&stat, hash, blocks, replaced);
         }
     }
+}
+
+fn next_part<T: Pack>(items: &Mutex<IntoIter<T>>) -> Vec<T> {
+    let mut items = items.lock().unwrap_or_else(PoisonError::into_inner);
+    items.by_ref().take(FILES_A_TASK).collect()
 }

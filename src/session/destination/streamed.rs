@@ -47,7 +47,8 @@ impl Session<'_> {
                 _ => self.make_special(&plan)?,
             }
         }
-        self.pending.plan_more(&files);
+        let bytes = files.iter().map(|file| file.entry.meta.size).sum();
+        self.pending.plan_more(files.len(), bytes);
         if self.dry_run() {
             for file in files {
                 self.counts.would_land(&file);
