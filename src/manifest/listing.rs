@@ -163,8 +163,18 @@ impl Listing {
 impl Lister<'_> {
     /// Reads a directory completely.
     pub fn list(&self, path: &RelPath, scratch: &mut ListScratch) -> io::Result<Listing> {
+        self.list_where(path, scratch, &|_| true)
+    }
+
+    /// Reads those entries of a directory completely whose names are wanted: of a huge one a few.
+    pub fn list_where(
+        &self,
+        path: &RelPath,
+        scratch: &mut ListScratch,
+        is_wanted: &dyn Fn(&Name) -> bool,
+    ) -> io::Result<Listing> {
         let dir = self.root.open_dir(path)?;
-        let mut listing = self.stats(&dir, path, scratch)?;
+        let mut listing = self.stats_where(&dir, path, scratch, is_wanted)?;
         self.complete(&dir, path, &mut listing)?;
         Ok(listing)
     }
@@ -176,6 +186,16 @@ impl Lister<'_> {
         path: &RelPath,
         scratch: &mut ListScratch,
     ) -> io::Result<Listing> {
+        self.stats_where(dir, path, scratch, &|_| true)
+    }
+
+    fn stats_where(
+        &self,
+        dir: &Dir,
+        path: &RelPath,
+        scratch: &mut ListScratch,
+        is_wanted: &dyn Fn(&Name) -> bool,
+    ) -> io::Result<Listing> {
         let mut listing = Listing::default();
         let mut names = Vec::new();
         dir.list(scratch, &mut |bytes, _ino, kind| {
@@ -184,7 +204,9 @@ impl Lister<'_> {
                 return;
             }
             // Nothing but a name from the kernel: it cannot be invalid.
-            if let Ok(name) = Name::new(bytes) {
+            if let Ok(name) = Name::new(bytes)
+                && is_wanted(&name)
+            {
                 names.push((name, kind));
             }
         })?;

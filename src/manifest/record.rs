@@ -227,15 +227,22 @@ impl<'a> ShallowDigester<'a> {
 
     /// The digest of all.
     pub fn finish(self) -> Digest {
+        self.finish_with_buckets().0
+    }
+
+    /// The digest of all, and [the buckets' digests, cut](Digest::cut); none where there is one
+    /// bucket only.
+    pub fn finish_with_buckets(self) -> (Digest, Box<[u64]>) {
         let digests = self.0.finish();
         if let [digest] = digests[..] {
-            return digest;
+            return (digest, Box::default());
         }
         let mut hasher = blake3::Hasher::new();
-        for digest in digests {
+        for digest in &digests {
             hasher.update(&digest.0);
         }
-        hasher.finalize().into()
+        let cut = digests.iter().map(Digest::cut).collect();
+        (hasher.finalize().into(), cut)
     }
 }
 

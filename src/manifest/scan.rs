@@ -179,6 +179,7 @@ struct Job {
 struct Digested {
     listing: Listing,
     shallow: Digest,
+    buckets: Box<[u64]>,
     fact: Option<DirFact>,
 }
 
@@ -252,6 +253,7 @@ impl Scanner<'_> {
             return Ok(Digested {
                 listing,
                 shallow: fact.shallow,
+                buckets: fact.buckets,
                 fact: None,
             });
         }
@@ -259,7 +261,7 @@ impl Scanner<'_> {
         if let Some(sink) = self.options.sink {
             sink(&job.path, &listing);
         }
-        let shallow = shallow_of(&listing.rows, &lister.rules);
+        let (shallow, buckets) = shallow_of(&listing.rows, &lister.rules);
         let settled = listing.problems.is_empty()
             && !listing
                 .rows
@@ -271,10 +273,16 @@ impl Scanner<'_> {
         // A suspect's hash is in the record only until both sides agree again.
         let plain =
             lister.rules.content || listing.rows.iter().all(|row| row.entry.content.is_none());
-        Ok(Digested {
+        let fact = (settled && plain).then(|| DirFact {
+            stats,
             shallow,
-            fact: (settled && plain).then_some(DirFact { stats, shallow }),
+            buckets: buckets.clone(),
+        });
+        Ok(Digested {
             listing,
+            shallow,
+            buckets,
+            fact,
         })
     }
 
@@ -283,6 +291,7 @@ impl Scanner<'_> {
         let Digested {
             listing,
             shallow,
+            buckets,
             fact,
         } = digested;
         let mut bytes = 0;
@@ -308,7 +317,7 @@ impl Scanner<'_> {
         for (offset, (name, stat)) in subdirs.into_iter().enumerate() {
             if self.options.one_file_system && stat.dev != self.root_dev {
                 let node = shared.tree.node_mut(Tree::nth(first, offset));
-                node.shallow = shallow_of(&Compact::default(), &self.lister.rules);
+                node.shallow = shallow_of(&Compact::default(), &self.lister.rules).0;
                 node.flags.elsewhere = true;
                 continue;
             }
@@ -318,6 +327,7 @@ impl Scanner<'_> {
                 stat,
             });
         }
+        shared.tree.set_buckets(job.node, buckets);
         let node = shared.tree.node_mut(job.node);
         node.shallow = shallow;
         node.entries = listing.rows.len() as u32;
@@ -382,12 +392,12 @@ impl Scanner<'_> {
     }
 }
 
-fn shallow_of(rows: &Compact<Row>, rules: &RecordRules) -> Digest {
+fn shallow_of(rows: &Compact<Row>, rules: &RecordRules) -> (Digest, Box<[u64]>) {
     let mut digester = ShallowDigester::new(rows.len(), rules);
     for row in rows {
         digester.add(&row.entry);
     }
-    digester.finish()
+    digester.finish_with_buckets()
 }
 
 /// Whether attributes must be looked at only to be counted.

@@ -52,12 +52,14 @@ struct Tables {
 }
 
 /// What a directory's entries digested to when they last were read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirFact {
     /// Over what `statx` said of the entries.
     pub stats: Digest,
     /// Over their records.
     pub shallow: Digest,
+    /// Over the records of each bucket of a huge directory, cut to 8 bytes.
+    pub buckets: Box<[u64]>,
 }
 
 /// What a file's content hashed to, and what `statx` said when it did.
@@ -238,7 +240,7 @@ pub struct StateUpdate {
 impl StateUpdate {
     /// Keeps what a directory digested to.
     pub fn dir(&mut self, rules: u64, dir: &Stat, fact: DirFact) {
-        self.held_bytes += size_of::<([u8; 24], DirFact)>();
+        self.held_bytes += size_of::<([u8; 24], DirFact)>() + 8 * fact.buckets.len();
         self.dirs.push((dir_key(rules, dir), fact));
     }
 
@@ -341,10 +343,13 @@ impl State {
     pub fn dir(&self, rules: u64, dir: &Stat) -> Option<DirFact> {
         let tables = self.tables();
         let row = tables.dirs.as_ref()?.get(&dir_key(rules, dir)[..]).ok()??;
-        let (stats, shallow) = row.value().split_first_chunk::<32>()?;
+        let (stats, rest) = row.value().split_first_chunk::<32>()?;
+        let (shallow, buckets) = rest.split_first_chunk::<32>()?;
+        let buckets = buckets.as_chunks().0.iter();
         Some(DirFact {
             stats: Digest(*stats),
-            shallow: Digest(shallow.try_into().ok()?),
+            shallow: Digest(*shallow),
+            buckets: buckets.map(|bytes| u64::from_le_bytes(*bytes)).collect(),
         })
     }
 
@@ -436,14 +441,15 @@ impl State {
 
 fn write_rows(write: &WriteTransaction, update: StateUpdate) -> Result<(), redb::Error> {
     let mut dirs = write.open_table(DIRS)?;
+    let mut value = Vec::new();
     for (key, fact) in &update.dirs {
-        let mut value = [0; 64];
-        value[..32].copy_from_slice(&fact.stats.0);
-        value[32..].copy_from_slice(&fact.shallow.0);
-        dirs.insert(&key[..], &value[..])?;
+        value.clear();
+        value.extend_from_slice(&fact.stats.0);
+        value.extend_from_slice(&fact.shallow.0);
+        value.extend(fact.buckets.iter().flat_map(|cut| cut.to_le_bytes()));
+        dirs.insert(&key[..], value.as_slice())?;
     }
     let mut files = write.open_table(FILES)?;
-    let mut value = Vec::new();
     for (key, facts) in update.files {
         value.clear();
         value.reserve_exact(facts.len() * FileFact::BYTES);

@@ -9,7 +9,7 @@ use crate::delta::{BlockSize, Signature, SignatureSpec};
 use crate::digest::{ContentHash, Digest};
 use crate::error::RemoteError;
 use crate::events::{Event, Problem, Side, Summary};
-use crate::manifest::record::{Entry, RecordRules};
+use crate::manifest::record::{Entry, MAX_BUCKET_BITS, RecordRules, bucket_of};
 use crate::options::SyncOptions;
 use crate::path::{Name, RelPath};
 
@@ -282,6 +282,14 @@ pub struct ExpandRequest {
     pub shallow: Digest,
     /// Only these buckets of a huge listing, after a [`ListingBody::Buckets`].
     pub buckets: Option<Buckets>,
+}
+
+impl Buckets {
+    /// Whether the choice includes the bucket of this name.
+    pub fn include(&self, name: &Name) -> bool {
+        let bucket = bucket_of(name, self.bits.min(MAX_BUCKET_BITS)) as u32;
+        self.wanted.binary_search(&bucket).is_ok()
+    }
 }
 
 /// A choice of buckets.

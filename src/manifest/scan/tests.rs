@@ -124,11 +124,12 @@ fn an_unchanged_directory_is_taken_from_the_state() {
     let stat = stat_path(&dir.path().join("d")).unwrap();
     let known = state.dir(key, &stat).unwrap();
     let planted = DirFact {
+        buckets: Box::default(),
         shallow: Digest::of(b"planted"),
         ..known
     };
     let mut update = StateUpdate::default();
-    update.dir(key, &stat, planted);
+    update.dir(key, &stat, planted.clone());
     state.store(update, &[]).unwrap();
     let shallow = |state: &State| {
         let scan = scan_of(dir.path(), false, Some(state));

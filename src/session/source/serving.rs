@@ -97,6 +97,16 @@ impl Serving<'_> {
 
     /// A directory's listing, complete.
     pub(super) fn list(&self, dir: &RelPath, scratch: &mut ListScratch) -> io::Result<Listing> {
+        self.list_where(dir, scratch, &|_| true)
+    }
+
+    /// Lists those entries of a directory whose names are wanted.
+    pub(super) fn list_where(
+        &self,
+        dir: &RelPath,
+        scratch: &mut ListScratch,
+        is_wanted: &dyn Fn(&Name) -> bool,
+    ) -> io::Result<Listing> {
         let node = self
             .scan
             .and_then(|scan| Some(scan.tree.node(scan.tree.find(dir)?)));
@@ -104,8 +114,12 @@ impl Serving<'_> {
             return Ok(Listing::default());
         }
         match self.recorded {
-            Some(recorded) => Ok(recorded.list(dir)),
-            None => self.lister.list(dir, scratch),
+            Some(recorded) => {
+                let mut listing = recorded.list(dir);
+                listing.rows.retain(|row| is_wanted(&row.entry.name));
+                Ok(listing)
+            }
+            None => self.lister.list_where(dir, scratch, is_wanted),
         }
     }
 
