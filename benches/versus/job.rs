@@ -67,7 +67,7 @@ pub(crate) struct Job<'a> {
     pub(crate) flags: Flags,
     pub(crate) far: bool,
     pub(crate) src: &'a Path,
-    pub(crate) dst: &'a Path,
+    pub(crate) dst: PathBuf,
 }
 
 /// What a run took.
@@ -167,7 +167,12 @@ impl Job<'_> {
             Tool::Durable => self.cutover(&[]),
             Tool::Rsync => self.rsync(""),
             Tool::RsyncGcm => self.rsync(&format!(" -c {GCM}")),
-            Tool::Cp => vec!["cp".into(), "-aT".into(), self.src.into(), self.dst.into()],
+            Tool::Cp => vec![
+                "cp".into(),
+                "-aT".into(),
+                self.src.into(),
+                self.dst.clone().into(),
+            ],
             Tool::Tar => self.tar(),
         }
     }
@@ -215,7 +220,7 @@ impl Job<'_> {
         if self.far {
             path.push(format!("{HOST}:"));
         }
-        path.push(self.dst);
+        path.push(&self.dst);
         path.push(end);
         path
     }

@@ -77,12 +77,14 @@ impl Options {
                 files: 1_000_000,
                 small_files: 100_000,
                 big_mib: 1024,
+                levels: 2,
             };
         }
         data::Sizes {
             files: self.files,
             small_files: self.small_files,
             big_mib: self.big_mib,
+            levels: 2,
         }
     }
 

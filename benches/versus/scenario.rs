@@ -228,9 +228,9 @@ pub(crate) fn measure(
         flags: scenario.flags,
         far: scenario.far,
         src: &set.src,
-        dst: &set.dst,
+        dst: set.dst(tool),
     };
-    if set.is_repeated() {
+    if set.is_same() || set.is_followed() {
         // Repeated runs are what the scenario is about: state and caches are there.
         for contender in &contenders {
             job(contender.tool).run();
@@ -238,6 +238,7 @@ pub(crate) fn measure(
     }
     let last = contenders.len() - 1;
     for round in 0..rounds {
+        set.advance();
         for turn in 0..=last {
             let index = (round + turn) % contenders.len();
             let contender = &mut contenders[index];
@@ -245,12 +246,14 @@ pub(crate) fn measure(
             contender.runs.push(job(contender.tool).run());
             // Where runs have nothing to write, the last one's result is all others' too.
             if !set.is_same() || (round, turn) == (rounds - 1, last) {
-                contender.wrong.extend(set.difference());
+                contender.wrong.extend(set.difference(contender.tool));
             }
         }
     }
-    for contender in &mut contenders {
-        if count_calls && stage.has_strace && contender.tool != Tool::Tar {
+    if count_calls && stage.has_strace {
+        set.advance();
+        let counted = contenders.iter_mut().filter(|one| one.tool != Tool::Tar);
+        for contender in counted {
             set.reset();
             let job = job(contender.tool);
             job.watched(Watch::Strace);
@@ -258,7 +261,7 @@ pub(crate) fn measure(
             contender.calls = Some([counted("near"), counted("far")]);
         }
     }
-    set.clear();
+    set.clear(contenders.iter().map(|contender| contender.tool));
     Outcome {
         name: scenario.name,
         about: scenario.about,

@@ -1,7 +1,7 @@
 //! The stage: directories on a disk and in memory, an sshd, the tools that are installed, and
 //! the trees that scenarios share. All of it goes when it is dropped.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -20,6 +20,9 @@ pub(crate) enum Place {
     Memory,
 }
 
+/// Below are the seeds of what is made before anything changes.
+const FIRST_SEED: u64 = 100;
+
 pub(crate) struct Stage {
     disk: TempDir,
     memory: TempDir,
@@ -29,6 +32,7 @@ pub(crate) struct Stage {
     pub(crate) has_rsync: bool,
     pub(crate) has_strace: bool,
     made: RefCell<HashSet<PathBuf>>,
+    last_seed: Cell<u64>,
 }
 
 impl Stage {
@@ -42,6 +46,7 @@ impl Stage {
             has_rsync: says("rsync", "--version").contains("rsync  version 3"),
             has_strace: says("strace", "-V").contains("strace -- version"),
             made: RefCell::default(),
+            last_seed: Cell::new(FIRST_SEED),
         };
         for (what, there) in [("rsync 3", stage.has_rsync), ("strace", stage.has_strace)] {
             if !there {
@@ -76,6 +81,12 @@ impl Stage {
             ("XDG_RUNTIME_DIR", "home/run"),
         ]
         .map(|(variable, below)| (variable, self.file(below)))
+    }
+
+    /// A seed for the next change.
+    pub(crate) fn new_seed(&self) -> u64 {
+        self.last_seed.set(self.last_seed.get() + 1);
+        self.last_seed.get()
     }
 
     /// Makes what is at `path` unless an earlier scenario did.
