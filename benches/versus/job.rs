@@ -66,6 +66,8 @@ pub(crate) struct Job<'a> {
     pub(crate) tool: Tool,
     pub(crate) flags: Flags,
     pub(crate) far: bool,
+    /// Of the link to the far side, beyond what the loopback takes.
+    pub(crate) round_trip_ms: u32,
     pub(crate) src: &'a Path,
     pub(crate) dst: PathBuf,
 }
@@ -182,7 +184,7 @@ impl Job<'_> {
         words.extend(self.flags.cutover.iter().chain(more).map(OsString::from));
         if self.far {
             let mut option = OsString::from("--ssh-option=-F");
-            option.push(self.stage.sshd.ssh_config());
+            option.push(self.stage.ssh_config(self.round_trip_ms));
             words.extend([option, "--agent-path".into(), self.far_script().into()]);
         }
         words.extend([self.src.into(), self.far_path("")]);
@@ -195,7 +197,7 @@ impl Job<'_> {
         if self.far {
             let mut path = OsString::from("--rsync-path=");
             path.push(self.far_script());
-            let shell = format!("{}{ssh}", self.stage.sshd.shell());
+            let shell = format!("{}{ssh}", self.ssh());
             words.extend([path, "-e".into(), shell.into()]);
         }
         let mut src = self.src.as_os_str().to_owned();
@@ -207,12 +209,17 @@ impl Job<'_> {
 
     fn tar(&self) -> Vec<OsString> {
         let (src, dst) = (self.src.display(), self.dst.display());
-        let ssh = self.stage.sshd.shell();
+        let ssh = self.ssh();
         // Its default format cuts times to seconds.
         let line = format!(
             "tar --format=posix -C {src} -cf - . | {ssh} {HOST} 'mkdir -p {dst} && tar -C {dst} -xpf -'"
         );
         vec!["sh".into(), "-c".into(), line.into()]
+    }
+
+    fn ssh(&self) -> String {
+        let config = self.stage.ssh_config(self.round_trip_ms);
+        format!("ssh -F {}", config.display())
     }
 
     fn far_path(&self, end: &str) -> OsString {

@@ -7,6 +7,7 @@
 mod calls;
 mod data;
 mod job;
+mod link;
 mod meter;
 mod report;
 mod scenario;
@@ -94,8 +95,8 @@ impl Options {
 }
 
 fn main() -> ExitCode {
-    // The same program meters each process it starts, on both sides.
-    if let Some(code) = meter::run_if_asked() {
+    // The same program meters each process it starts, on both sides, and delays what they say.
+    if let Some(code) = meter::run_if_asked().or_else(link::run_if_asked) {
         return code;
     }
     let options = Options::parse();

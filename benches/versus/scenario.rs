@@ -10,6 +10,7 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
     far: bool,
+    round_trip_ms: u32,
     place: Place,
     flags: Flags,
     trees: Trees,
@@ -63,6 +64,7 @@ impl Scenario {
             name,
             about,
             far: true,
+            round_trip_ms: 0,
             place,
             flags: PLAIN,
             trees,
@@ -87,13 +89,20 @@ impl Scenario {
         Scenario { flags, ..self }
     }
 
+    const fn over(self, round_trip_ms: u32) -> Scenario {
+        Scenario {
+            round_trip_ms,
+            ..self
+        }
+    }
+
     const fn against(self, tools: &'static [Tool]) -> Scenario {
         Scenario { tools, ..self }
     }
 }
 
 /// All scenarios, in the order in which they share data.
-pub(crate) const ALL: [Scenario; 13] = {
+pub(crate) const ALL: [Scenario; 17] = {
     use Place::{Disk, Memory};
     use Tool::{Cp, Cutover, Durable, Rsync, RsyncGcm, Tar};
     let bulk: &[Tool] = &[Cutover, Rsync, RsyncGcm, Tar];
@@ -118,6 +127,34 @@ pub(crate) const ALL: [Scenario; 13] = {
             Disk,
             Trees::OneChanged,
         ),
+        Scenario::ssh(
+            "one-changed-50ms-ssh",
+            "one file changed, 50 ms away",
+            Disk,
+            Trees::OneChanged,
+        )
+        .over(50),
+        Scenario::ssh(
+            "one-changed-200ms-ssh",
+            "one file changed, 200 ms away",
+            Disk,
+            Trees::OneChanged,
+        )
+        .over(200),
+        Scenario::ssh(
+            "added-50ms-ssh",
+            "1000 files more, 50 ms away",
+            Disk,
+            Trees::ManyAdded,
+        )
+        .over(50),
+        Scenario::ssh(
+            "added-200ms-ssh",
+            "1000 files more, 200 ms away",
+            Disk,
+            Trees::ManyAdded,
+        )
+        .over(200),
         Scenario::ssh(
             "one-added-ssh",
             "one more file in a huge directory",
@@ -227,6 +264,7 @@ pub(crate) fn measure(
         tool,
         flags: scenario.flags,
         far: scenario.far,
+        round_trip_ms: scenario.round_trip_ms,
         src: &set.src,
         dst: set.dst(tool),
     };

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 use crate::data::Sizes;
+use crate::link;
 use crate::sshd::Sshd;
 
 /// Where a scenario's trees are.
@@ -81,6 +82,25 @@ impl Stage {
             ("XDG_RUNTIME_DIR", "home/run"),
         ]
         .map(|(variable, below)| (variable, self.file(below)))
+    }
+
+    /// The client configuration that leads to the sshd over a link with this round trip; 0 is the
+    /// loopback as it is.
+    pub(crate) fn ssh_config(&self, round_trip_ms: u32) -> PathBuf {
+        let direct = self.sshd.ssh_config();
+        if round_trip_ms == 0 {
+            return direct;
+        }
+        let me = std::env::current_exe().unwrap();
+        let text = format!(
+            "ProxyCommand '{}' {} {round_trip_ms} %h %p\nInclude {}\n",
+            me.display(),
+            link::WORD,
+            direct.display()
+        );
+        let path = self.file("delayed.ssh_config");
+        fs::write(&path, text).unwrap();
+        path
     }
 
     /// A seed for the next change.
