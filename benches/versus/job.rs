@@ -27,6 +27,8 @@ pub(crate) enum Tool {
     /// With the cipher that ours prefers.
     RsyncGcm,
     Cp,
+    /// With the metadata that it keeps.
+    Rclone,
     /// Two tars and ssh between them.
     Tar,
 }
@@ -39,6 +41,7 @@ impl Tool {
             Tool::Rsync => "rsync",
             Tool::RsyncGcm => "rsync, aes-gcm",
             Tool::Cp => "cp -a",
+            Tool::Rclone => "rclone sync -M",
             Tool::Tar => "tar | ssh | tar",
         }
     }
@@ -49,7 +52,11 @@ impl Tool {
     }
 
     pub(crate) fn is_installed(self, stage: &Stage) -> bool {
-        stage.has_rsync || !matches!(self, Tool::Rsync | Tool::RsyncGcm)
+        match self {
+            Tool::Rsync | Tool::RsyncGcm => stage.has_rsync,
+            Tool::Rclone => stage.has_rclone,
+            Tool::Cutover | Tool::Durable | Tool::Cp | Tool::Tar => true,
+        }
     }
 }
 
@@ -175,6 +182,7 @@ impl Job<'_> {
                 self.src.into(),
                 self.dst.clone().into(),
             ],
+            Tool::Rclone => self.rclone(),
             Tool::Tar => self.tar(),
         }
     }
@@ -205,6 +213,12 @@ impl Job<'_> {
         src.push("/");
         words.extend([src, self.far_path("/")]);
         words
+    }
+
+    fn rclone(&self) -> Vec<OsString> {
+        let words = ["rclone", "sync", "-M", "--config", "/dev/null"].map(OsString::from);
+        let trees = [self.src.into(), self.dst.clone().into()];
+        words.into_iter().chain(trees).collect()
     }
 
     fn tar(&self) -> Vec<OsString> {
@@ -250,7 +264,7 @@ impl Job<'_> {
                 };
                 Some(total("Total bytes sent:")? + total("Total bytes received:")?)
             }
-            Tool::Cp | Tool::Tar => None,
+            Tool::Cp | Tool::Rclone | Tool::Tar => None,
         }
     }
 }

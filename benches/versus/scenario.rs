@@ -55,7 +55,7 @@ const MIRROR: Flags = Flags {
     rsync: &["-a", "--delete"],
 };
 
-const PAIR: &[Tool] = &[Tool::Cutover, Tool::Rsync];
+pub(crate) const PAIR: &[Tool] = &[Tool::Cutover, Tool::Rsync];
 
 impl Scenario {
     /// A push over ssh against rsync alone, with what `rsync -a` keeps.
@@ -96,7 +96,11 @@ impl Scenario {
         }
     }
 
-    const fn against(self, tools: &'static [Tool]) -> Scenario {
+    pub(crate) const fn on(self, place: Place) -> Scenario {
+        Scenario { place, ..self }
+    }
+
+    pub(crate) const fn against(self, tools: &'static [Tool]) -> Scenario {
         Scenario { tools, ..self }
     }
 }
@@ -104,9 +108,9 @@ impl Scenario {
 /// All scenarios, in the order in which they share data.
 pub(crate) const ALL: [Scenario; 17] = {
     use Place::{Disk, Memory};
-    use Tool::{Cp, Cutover, Durable, Rsync, RsyncGcm, Tar};
+    use Tool::{Cp, Cutover, Durable, Rclone, Rsync, RsyncGcm, Tar};
     let bulk: &[Tool] = &[Cutover, Rsync, RsyncGcm, Tar];
-    let here: &[Tool] = &[Cutover, Rsync, Cp];
+    let here: &[Tool] = &[Cutover, Rsync, Cp, Rclone];
     [
         Scenario::ssh(
             "unchanged-ssh",
@@ -221,10 +225,17 @@ pub(crate) const ALL: [Scenario; 17] = {
     ]
 };
 
+/// The scenario of this name.
+pub(crate) fn named(name: &str) -> Scenario {
+    let mut all = ALL.into_iter();
+    all.find(|scenario| scenario.name == name).unwrap()
+}
+
 /// What was measured.
 pub(crate) struct Outcome {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
+    pub(crate) size: String,
     pub(crate) entries: usize,
     pub(crate) contenders: Vec<Contender>,
 }
@@ -303,6 +314,7 @@ pub(crate) fn measure(
     Outcome {
         name: scenario.name,
         about: scenario.about,
+        size: set.size(),
         entries: set.entries,
         contenders,
     }

@@ -1,5 +1,6 @@
 //! A scenario's trees: made once, brought to where a run finds them, compared after it.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -56,6 +57,8 @@ pub(crate) struct Set<'a> {
     dst: PathBuf,
     /// Files, for figures by the file.
     pub(crate) entries: usize,
+    /// The source's account, until it changes.
+    account: RefCell<Option<Dump>>,
 }
 
 impl<'a> Set<'a> {
@@ -85,6 +88,7 @@ impl<'a> Set<'a> {
             dst: home.join(if trees == Trees::New { "new" } else { "dst" }),
             home,
             entries,
+            account: RefCell::default(),
         };
         set.make();
         set
@@ -111,6 +115,18 @@ impl<'a> Set<'a> {
         }
         if self.is_same() {
             stage.make_copy(src, &self.dst);
+        }
+    }
+
+    /// How large it is, for people.
+    pub(crate) fn size(&self) -> String {
+        let sizes = self.stage.sizes;
+        match self.trees {
+            Trees::BigEdited | Trees::BigUnlike | Trees::BigNew => format!("{} MiB", sizes.big_mib),
+            Trees::OneChanged if sizes.levels != 2 => {
+                format!("{} files, {} levels", self.entries, sizes.levels)
+            }
+            _ => format!("{} files", self.entries),
         }
     }
 
@@ -141,6 +157,7 @@ impl<'a> Set<'a> {
         if !self.is_followed() {
             return;
         }
+        self.account.take();
         let (src, levels, seed) = (&self.src, self.stage.sizes.levels, self.stage.new_seed());
         match self.trees {
             Trees::OneChanged => append(&src.join(data::dir(7, levels)).join("file-0000357.dat")),
@@ -199,11 +216,21 @@ impl<'a> Set<'a> {
     /// with ours.
     pub(crate) fn difference(&self, tool: Tool) -> Option<String> {
         let dst = self.dst(tool);
-        if self.entries <= DUMP_ENTRIES {
-            let lines = Dump::of(&self.src).differences(&Dump::of(&dst));
-            return lines.into_iter().next();
+        if self.entries > DUMP_ENTRIES {
+            return listed_by_rsync(&self.src, &dst);
         }
-        listed_by_rsync(&self.src, &dst)
+        let mut account = self.account.borrow_mut();
+        let source = account.get_or_insert_with(|| Dump::of(&self.src));
+        let copy = Dump::of(&dst);
+        let lines = match tool {
+            // It gave directories no times before its version 1.66.
+            Tool::Rclone => {
+                let source = source.clone().without("mtime");
+                source.differences(&copy.without("mtime"))
+            }
+            _ => source.differences(&copy),
+        };
+        lines.into_iter().next()
     }
 }
 

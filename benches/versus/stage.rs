@@ -31,6 +31,8 @@ pub(crate) struct Stage {
     pub(crate) sizes: Sizes,
     /// rsync 3, not the other program of that name.
     pub(crate) has_rsync: bool,
+    /// One that keeps metadata.
+    pub(crate) has_rclone: bool,
     pub(crate) has_strace: bool,
     made: RefCell<HashSet<PathBuf>>,
     last_seed: Cell<u64>,
@@ -45,11 +47,17 @@ impl Stage {
             sshd: Sshd::start(),
             sizes,
             has_rsync: says("rsync", "--version").contains("rsync  version 3"),
+            has_rclone: says("rclone", "help flags").contains("--metadata "),
             has_strace: says("strace", "-V").contains("strace -- version"),
             made: RefCell::default(),
             last_seed: Cell::new(FIRST_SEED),
         };
-        for (what, there) in [("rsync 3", stage.has_rsync), ("strace", stage.has_strace)] {
+        let wanted = [
+            ("rsync 3", stage.has_rsync),
+            ("rclone 1.59 or later", stage.has_rclone),
+            ("strace", stage.has_strace),
+        ];
+        for (what, there) in wanted {
             if !there {
                 println!("{what} is not installed: its figures are left out");
             }
@@ -142,9 +150,9 @@ pub(crate) fn remove(path: &Path) {
     }
 }
 
-fn says(program: &str, flag: &str) -> String {
+fn says(program: &str, words: &str) -> String {
     let output = Command::new(program)
-        .arg(flag)
+        .args(words.split(' '))
         .stderr(Stdio::null())
         .output();
     output.map_or_else(
