@@ -1,15 +1,15 @@
-//! How cost grows: scenarios of the comparison at several sizes, each on a stage of its own.
+//! How cost grows: scenarios of the comparison at several sizes.
 
 use std::path::Path;
 
 use crate::data::Sizes;
-use crate::scenario::{self, Outcome, Scenario};
-use crate::stage::{Place, Stage};
+use crate::scenario::{self, Scenario};
+use crate::stage::Place;
 
 /// A scenario at one size.
-struct Point {
-    scenario: Scenario,
-    sizes: Sizes,
+pub(crate) struct Point {
+    pub(crate) scenario: Scenario,
+    pub(crate) sizes: Sizes,
 }
 
 /// Little of everything that a point is not about.
@@ -24,14 +24,15 @@ const LITTLE: Sizes = Sizes {
 const COPIES: u64 = 4;
 
 impl Point {
-    /// What the disk must have room for, in bytes: holes and small files are left out.
-    fn bytes(&self) -> u64 {
-        COPIES * (self.sizes.big_mib << 20)
+    /// Whether a directory's filesystem has room for it; the little files are not counted.
+    pub(crate) fn fits(&self, dir: &Path) -> bool {
+        let there = rustix::fs::statvfs(dir).unwrap();
+        there.f_bavail * there.f_frsize > COPIES * (self.sizes.big_mib << 20)
     }
 }
 
 /// More files, a larger file, deeper directories; `long` adds files that need minutes.
-fn points(long: bool) -> Vec<Point> {
+pub(crate) fn points(long: bool) -> Vec<Point> {
     let point = |name, sizes| Point {
         // On the disk, since not all sizes fit into memory, and with one peer, since cost is all.
         scenario: scenario::named(name)
@@ -50,25 +51,4 @@ fn points(long: bool) -> Vec<Point> {
         .into_iter()
         .map(|sizes| point("one-changed-50ms-ssh", sizes));
     files.chain(large).chain(deep).collect()
-}
-
-/// Measures every point that `takes` chooses and the disk has room for, in growing order.
-pub(crate) fn measure(
-    (disk, memory): (&Path, &Path),
-    rounds: usize,
-    long: bool,
-    takes: impl Fn(&Scenario) -> bool,
-    mut measured: impl FnMut(Outcome),
-) {
-    for point in points(long) {
-        let free = rustix::fs::statvfs(disk).unwrap();
-        let has_room = free.f_bavail * free.f_frsize > point.bytes();
-        if !has_room {
-            println!("no room for {} MiB", point.sizes.big_mib);
-        }
-        if has_room && takes(&point.scenario) {
-            let stage = Stage::set(disk, memory, point.sizes);
-            measured(scenario::measure(&point.scenario, &stage, rounds, false));
-        }
-    }
 }

@@ -143,6 +143,7 @@ fn main() -> ExitCode {
 /// Measures scenarios at the sizes asked for.
 fn compare(options: &Options, chosen: &[Scenario]) -> Vec<Outcome> {
     let stage = Stage::set(&options.disk, &options.memory, options.sizes());
+    stage.print_missing();
     let mut outcomes = Vec::new();
     for scenario in chosen {
         let outcome = scenario::measure(scenario, &stage, options.rounds, !options.no_calls);
@@ -155,16 +156,20 @@ fn compare(options: &Options, chosen: &[Scenario]) -> Vec<Outcome> {
     outcomes
 }
 
-/// Measures how cost grows.
+/// Measures how cost grows, on a stage of its own at each size.
 fn grow(options: &Options) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
-    growth::measure(
-        (&options.disk, &options.memory),
-        options.rounds,
-        options.long,
-        |scenario| options.takes(scenario),
-        |outcome| take(outcome, &mut outcomes, &options.out.join("growth")),
-    );
+    let mut points = growth::points(options.long);
+    points.retain(|point| options.takes(&point.scenario));
+    for point in points {
+        if !point.fits(&options.disk) {
+            println!("\nno room for files of {} MiB", point.sizes.big_mib);
+            continue;
+        }
+        let stage = Stage::set(&options.disk, &options.memory, point.sizes);
+        let outcome = scenario::measure(&point.scenario, &stage, options.rounds, false);
+        take(outcome, &mut outcomes, &options.out.join("growth"));
+    }
     outcomes
 }
 

@@ -250,6 +250,24 @@ pub(crate) struct Contender {
     pub(crate) wrong: Vec<String>,
 }
 
+impl Contender {
+    fn new(tool: Tool) -> Contender {
+        Contender {
+            tool,
+            runs: Vec::new(),
+            calls: None,
+            wrong: Vec::new(),
+        }
+    }
+
+    /// Counts the system calls of one more run.
+    fn count_calls(&mut self, job: &Job<'_>) {
+        job.watched(Watch::Strace);
+        let counted = |side| calls::read(&job.figures(side));
+        self.calls = Some([counted("near"), counted("far")]);
+    }
+}
+
 /// Runs every contender once a round, in turning order, and checks what each run left.
 pub(crate) fn measure(
     scenario: &Scenario,
@@ -258,17 +276,10 @@ pub(crate) fn measure(
     count_calls: bool,
 ) -> Outcome {
     let set = Set::prepare(stage, scenario.place, scenario.trees);
-    let tools = scenario
-        .tools
-        .iter()
-        .filter(|tool| tool.is_installed(stage));
+    let tools = scenario.tools.iter();
     let mut contenders: Vec<Contender> = tools
-        .map(|&tool| Contender {
-            tool,
-            runs: Vec::new(),
-            calls: None,
-            wrong: Vec::new(),
-        })
+        .filter(|tool| tool.is_installed(stage))
+        .map(|&tool| Contender::new(tool))
         .collect();
     let job = |tool| Job {
         stage,
@@ -301,13 +312,11 @@ pub(crate) fn measure(
     }
     if count_calls && stage.has_strace {
         set.advance();
-        let counted = contenders.iter_mut().filter(|one| one.tool != Tool::Tar);
-        for contender in counted {
+        // tar's far side is not ours to prefix.
+        let watched = contenders.iter_mut().filter(|one| one.tool != Tool::Tar);
+        for contender in watched {
             set.reset();
-            let job = job(contender.tool);
-            job.watched(Watch::Strace);
-            let counted = |side| calls::read(&job.figures(side));
-            contender.calls = Some([counted("near"), counted("far")]);
+            contender.count_calls(&job(contender.tool));
         }
     }
     set.clear(contenders.iter().map(|contender| contender.tool));

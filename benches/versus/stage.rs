@@ -52,21 +52,25 @@ impl Stage {
             made: RefCell::default(),
             last_seed: Cell::new(FIRST_SEED),
         };
+        for (_, home) in stage.near_home() {
+            fs::create_dir_all(&home).unwrap();
+            fs::set_permissions(&home, fs::Permissions::from_mode(0o700)).unwrap();
+        }
+        stage
+    }
+
+    /// Says whose figures will not be there.
+    pub(crate) fn print_missing(&self) {
         let wanted = [
-            ("rsync 3", stage.has_rsync),
-            ("rclone 1.59 or later", stage.has_rclone),
-            ("strace", stage.has_strace),
+            ("rsync 3", self.has_rsync),
+            ("rclone 1.59 or later", self.has_rclone),
+            ("strace", self.has_strace),
         ];
         for (what, there) in wanted {
             if !there {
                 println!("{what} is not installed: its figures are left out");
             }
         }
-        for (_, home) in stage.near_home() {
-            fs::create_dir_all(&home).unwrap();
-            fs::set_permissions(&home, fs::Permissions::from_mode(0o700)).unwrap();
-        }
-        stage
     }
 
     pub(crate) fn dir(&self, place: Place) -> &Path {
