@@ -124,7 +124,7 @@ impl<'a> Set<'a> {
         match self.trees {
             Trees::BigEdited | Trees::BigUnlike | Trees::BigNew => format!("{} MiB", sizes.big_mib),
             Trees::OneChanged if sizes.levels != 2 => {
-                format!("{} files, {} levels", self.entries, sizes.levels)
+                format!("{} files at depth {}", self.entries, sizes.levels)
             }
             _ => format!("{} files", self.entries),
         }
