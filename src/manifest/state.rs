@@ -99,6 +99,11 @@ impl FileFact {
         self.ino == stat.ino && self.size == stat.meta.size && self.mtime == stat.meta.mtime
     }
 
+    /// Whether another fact of the same file says that its content changed and nothing else.
+    fn is_contradicted_by(&self, now: &FileFact) -> bool {
+        (self.size, self.mtime) == (now.size, now.mtime) && self.hash != now.hash
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.ino.to_le_bytes());
         out.extend_from_slice(&self.size.to_le_bytes());
@@ -166,20 +171,12 @@ impl FactBook {
     }
 
     /// Adds what was remembered to what shall be stored.
-    pub fn store_into(&self, root: &Dir, state: &State, update: &mut StateUpdate) {
+    pub fn store_into(&self, root: &Dir, update: &mut StateUpdate) {
         let facts = std::mem::take(&mut *self.lock());
         for (path, facts) in facts.by_dir {
             // A directory that is gone has nothing to be remembered.
             if let Ok(stat) = root.open_dir(&path).and_then(|dir| dir.stat_self()) {
-                let mut all = facts;
-                let known = state.facts(&stat);
-                all.sort_unstable_by_key(|fact| fact.ino);
-                let old = known
-                    .into_iter()
-                    .filter(|old| all.binary_search_by_key(&old.ino, |new| new.ino).is_err())
-                    .collect::<Vec<_>>();
-                all.extend(old);
-                update.files(&stat, all);
+                update.add_files(&stat, facts);
             }
         }
     }
@@ -189,11 +186,16 @@ impl FactBook {
     }
 }
 
+/// A directory's files.
+type FilesRow = ([u8; 16], Vec<FileFact>);
+
 /// New rows, kept in memory until the run has succeeded.
 #[derive(Debug, Default)]
 pub struct StateUpdate {
     dirs: Vec<([u8; 24], DirFact)>,
-    files: Vec<([u8; 16], Vec<FileFact>)>,
+    files: Vec<FilesRow>,
+    /// Joined with the rows of the same directories, whichever run they are of.
+    added: Vec<FilesRow>,
     blocks: blocks::BlocksUpdate,
     held_bytes: usize,
 }
@@ -213,6 +215,11 @@ impl StateUpdate {
         self.files.push((file_key(dir), facts));
     }
 
+    /// Adds what some of a directory's files hashed to.
+    pub fn add_files(&mut self, dir: &Stat, facts: Vec<FileFact>) {
+        self.added.push((file_key(dir), facts));
+    }
+
     /// About how much memory the rows take, those of large files' blocks apart.
     pub fn held_bytes(&self) -> usize {
         self.held_bytes
@@ -222,6 +229,7 @@ impl StateUpdate {
     pub fn absorb(&mut self, mut other: StateUpdate) {
         self.dirs.append(&mut other.dirs);
         self.files.append(&mut other.files);
+        self.added.append(&mut other.added);
         self.blocks.absorb(other.blocks);
         self.held_bytes += other.held_bytes;
     }
@@ -229,6 +237,21 @@ impl StateUpdate {
     /// Keeps the values of large files' blocks.
     pub fn blocks(&mut self, book: &BlockBook) {
         self.blocks.take(book);
+    }
+
+    /// Takes back what was learnt of files whose content changed behind their size and mtime: a
+    /// run that has not made both sides equal must leave them to be found by the next.
+    pub fn keep_suspects(&mut self, state: &State) {
+        for (dir, facts) in self.files.iter_mut().chain(&mut self.added) {
+            let known = state.facts_at(dir);
+            for fact in facts {
+                if let Ok(index) = known.binary_search_by_key(&fact.ino, |old| old.ino)
+                    && known[index].is_contradicted_by(fact)
+                {
+                    *fact = known[index].clone();
+                }
+            }
+        }
     }
 
     /// Sorted inserts fill pages one after the other: twice as fast, half the size.
@@ -239,7 +262,10 @@ impl StateUpdate {
 
     /// Whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
-        self.dirs.is_empty() && self.files.is_empty() && self.blocks.is_empty()
+        self.dirs.is_empty()
+            && self.files.is_empty()
+            && self.added.is_empty()
+            && self.blocks.is_empty()
     }
 }
 
@@ -313,18 +339,16 @@ impl State {
 
     /// What the files of a directory hashed to, sorted by inode.
     pub fn facts(&self, dir: &Stat) -> Vec<FileFact> {
+        self.facts_at(&file_key(dir))
+    }
+
+    fn facts_at(&self, dir: &[u8; 16]) -> Vec<FileFact> {
         let tables = self.tables();
         let row = tables
             .files
             .as_ref()
-            .and_then(|table| table.get(&file_key(dir)[..]).ok().flatten());
-        row.map(|row| {
-            row.value()
-                .chunks_exact(FileFact::BYTES)
-                .filter_map(FileFact::decode)
-                .collect()
-        })
-        .unwrap_or_default()
+            .and_then(|table| table.get(&dir[..]).ok().flatten());
+        row.map(|row| decode_facts(row.value())).unwrap_or_default()
     }
 
     /// The values of a large file's blocks, where it is as it was.
@@ -358,10 +382,12 @@ impl State {
     }
 
     /// Adds rows while a scan goes on, so that they need not be held until its end. Only what the
-    /// scan found may go this way: it is true whatever becomes of the run. Nobody reads them, and
-    /// a power cut may lose them, before [`State::store`]. What fails is not remembered.
+    /// scan found may go this way: it is true whatever becomes of the run. Of
+    /// [suspects](StateUpdate::keep_suspects) what was known stays. Nobody reads the rows, and a
+    /// power cut may lose them, before [`State::store`]. What fails is not remembered.
     pub fn spill(&self, mut update: StateUpdate) {
         self.spilled.store(true, Ordering::Relaxed);
+        update.keep_suspects(self);
         let mut write = || -> Result<(), redb::Error> {
             let mut write = self.database.begin_write()?;
             write.set_durability(Durability::None)?;
@@ -410,15 +436,32 @@ fn write_rows(write: &WriteTransaction, update: &StateUpdate) -> Result<(), redb
         dirs.insert(&key[..], &value[..])?;
     }
     let mut files = write.open_table(FILES)?;
-    let mut value = Vec::new();
     for (key, facts) in &update.files {
-        value.clear();
-        for fact in facts {
-            fact.encode(&mut value);
+        files.insert(&key[..], encode_facts(facts).as_slice())?;
+    }
+    for (key, facts) in &update.added {
+        let mut all: Vec<_> = facts.iter().rev().cloned().collect();
+        if let Some(row) = files.get(&key[..])? {
+            all.extend(decode_facts(row.value()));
         }
-        files.insert(&key[..], value.as_slice())?;
+        // Stable: of several facts of one file the newest is the first.
+        all.sort_by_key(|fact| fact.ino);
+        all.dedup_by_key(|fact| fact.ino);
+        files.insert(&key[..], encode_facts(&all).as_slice())?;
     }
     Ok(())
+}
+
+fn encode_facts(facts: &[FileFact]) -> Vec<u8> {
+    let mut row = Vec::with_capacity(facts.len() * FileFact::BYTES);
+    facts.iter().for_each(|fact| fact.encode(&mut row));
+    row
+}
+
+fn decode_facts(row: &[u8]) -> Vec<FileFact> {
+    row.chunks_exact(FileFact::BYTES)
+        .filter_map(FileFact::decode)
+        .collect()
 }
 
 /// Drops the rows of rules that were not used for the longest time, so that every combination of
