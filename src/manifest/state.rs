@@ -2,24 +2,24 @@
 //! it, and every row is believed only where the file or directory is as it was.
 
 mod blocks;
+mod facts;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{
-    AccessGuard, Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable,
-    TableDefinition, WriteTransaction,
+    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition,
+    WriteTransaction,
 };
 
 pub use blocks::BlockBook;
+use facts::encode_facts;
+pub use facts::{FactBook, FileFact, KnownFacts};
 
 use crate::delta::Subtrees;
-use crate::digest::{ContentHash, Digest};
-use crate::entry::Timestamp;
-use crate::fs::{Dir, Stat};
-use crate::path::RelPath;
+use crate::digest::Digest;
+use crate::fs::Stat;
 
 /// `[rules 8][device 8][inode 8]` to [`DirFact`]: what a directory's entries digest to.
 const DIRS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("dirs-1");
@@ -62,177 +62,16 @@ pub struct DirFact {
     pub buckets: Box<[u64]>,
 }
 
-/// What a file's content hashed to, and what `statx` said when it did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileFact {
-    /// Inode number, on the device of its directory.
-    pub ino: u64,
-    /// Size in bytes.
-    pub size: u64,
-    /// Modification time.
-    pub mtime: Timestamp,
-    /// Change time.
-    pub ctime: Timestamp,
-    /// The content's hash.
-    pub hash: ContentHash,
-}
-
-impl FileFact {
-    const BYTES: usize = 8 + 8 + 12 + 12 + 32;
-
-    /// The fact of a file with this stat.
-    pub fn new(stat: &Stat, hash: ContentHash) -> FileFact {
-        FileFact {
-            ino: stat.ino,
-            size: stat.meta.size,
-            mtime: stat.meta.mtime,
-            ctime: stat.ctime,
-            hash,
-        }
-    }
-
-    /// Whether the file is as it was, as far as `statx` can tell.
-    pub fn matches(&self, stat: &Stat) -> bool {
-        self.same_size_and_mtime(stat) && self.ctime == stat.ctime
-    }
-
-    /// Whether a quick check would take the file for unchanged.
-    pub fn same_size_and_mtime(&self, stat: &Stat) -> bool {
-        self.ino == stat.ino && self.size == stat.meta.size && self.mtime == stat.meta.mtime
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.ino.to_le_bytes());
-        out.extend_from_slice(&self.size.to_le_bytes());
-        for time in [self.mtime, self.ctime] {
-            out.extend_from_slice(&time.secs.to_le_bytes());
-            out.extend_from_slice(&time.nanos.to_le_bytes());
-        }
-        out.extend_from_slice(&self.hash.0);
-    }
-
-    fn ino_of(row: &[u8; FileFact::BYTES]) -> u64 {
-        let (ino, _) = row.split_first_chunk().unwrap_or((&[0; 8], &[]));
-        u64::from_le_bytes(*ino)
-    }
-
-    fn decode(mut bytes: &[u8]) -> Option<FileFact> {
-        fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
-            let (head, tail) = bytes.split_first_chunk::<N>()?;
-            *bytes = tail;
-            Some(*head)
-        }
-        let bytes = &mut bytes;
-        let ino = u64::from_le_bytes(take(bytes)?);
-        let size = u64::from_le_bytes(take(bytes)?);
-        let mut time = || {
-            Some(Timestamp {
-                secs: i64::from_le_bytes(take(bytes)?),
-                nanos: u32::from_le_bytes(take(bytes)?),
-            })
-        };
-        let (mtime, ctime) = (time()?, time()?);
-        Some(FileFact {
-            ino,
-            size,
-            mtime,
-            ctime,
-            hash: ContentHash(take(bytes)?),
-        })
-    }
-}
-
-/// What the files of one directory hashed to, as the database holds it: sorted by inode.
-#[derive(Default)]
-pub struct KnownFacts(Option<AccessGuard<'static, &'static [u8]>>);
-
-impl KnownFacts {
-    fn rows(&self) -> &[[u8; FileFact::BYTES]] {
-        let bytes = self.0.as_ref().map_or(&[][..], |row| row.value());
-        bytes.as_chunks().0
-    }
-
-    /// How many files are known.
-    pub fn len(&self) -> usize {
-        self.rows().len()
-    }
-
-    /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The file with this inode number, and its place.
-    pub fn find(&self, ino: u64) -> Option<(usize, FileFact)> {
-        let rows = self.rows();
-        let place = rows.binary_search_by_key(&ino, FileFact::ino_of).ok()?;
-        Some((place, FileFact::decode(&rows[place])?))
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = FileFact> {
-        self.rows().iter().filter_map(|row| FileFact::decode(row))
-    }
-}
-
-/// Hashes that a run came by as it sent or wrote files, by directory, until it has succeeded.
-///
-/// Bounded: what does not fit is not remembered, and hashed again should it ever look suspicious.
-#[derive(Debug, Default)]
-pub struct FactBook(Mutex<Facts>);
-
-#[derive(Debug, Default)]
-struct Facts {
-    by_dir: HashMap<RelPath, Vec<FileFact>>,
-    count: usize,
-}
-
-impl FactBook {
-    /// About 8 MB.
-    const MOST: usize = 100_000;
-
-    /// Remembers a file's hash.
-    pub fn note(&self, dir: &RelPath, fact: FileFact) {
-        let mut facts = self.lock();
-        if facts.count < FactBook::MOST {
-            facts.count += 1;
-            match facts.by_dir.get_mut(dir) {
-                Some(known) => known.push(fact),
-                None => {
-                    facts.by_dir.insert(dir.clone(), vec![fact]);
-                }
-            }
-        }
-    }
-
-    /// Adds what was remembered to what shall be stored.
-    pub fn store_into(&self, root: &Dir, state: &State, update: &mut StateUpdate) {
-        let facts = std::mem::take(&mut *self.lock());
-        for (path, facts) in facts.by_dir {
-            // A directory that is gone has nothing to be remembered.
-            if let Ok(stat) = root.open_dir(&path).and_then(|dir| dir.stat_self()) {
-                let mut all = facts;
-                let known = state.facts(&stat);
-                all.sort_unstable_by_key(|fact| fact.ino);
-                let is_new = |ino| all.binary_search_by_key(&ino, |new| new.ino).is_ok();
-                let old: Vec<_> = known.iter().filter(|old| !is_new(old.ino)).collect();
-                all.reserve_exact(old.len());
-                all.extend(old);
-                update.files(&stat, all);
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Facts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// A directory's files.
+type FilesRow = ([u8; 16], Vec<FileFact>);
 
 /// New rows, kept in memory until the run has succeeded.
 #[derive(Debug, Default)]
 pub struct StateUpdate {
     dirs: Vec<([u8; 24], DirFact)>,
-    files: Vec<([u8; 16], Vec<FileFact>)>,
+    files: Vec<FilesRow>,
+    /// Joined with the rows of the same directories, whichever run they are of.
+    added: Vec<FilesRow>,
     blocks: blocks::BlocksUpdate,
     held_bytes: usize,
 }
@@ -252,6 +91,11 @@ impl StateUpdate {
         self.files.push((file_key(dir), facts));
     }
 
+    /// Adds what some of a directory's files hashed to.
+    pub fn add_files(&mut self, dir: &Stat, facts: Vec<FileFact>) {
+        self.added.push((file_key(dir), facts));
+    }
+
     /// About how much memory the rows take, those of large files' blocks apart.
     pub fn held_bytes(&self) -> usize {
         self.held_bytes
@@ -261,6 +105,7 @@ impl StateUpdate {
     pub fn absorb(&mut self, mut other: StateUpdate) {
         self.dirs.append(&mut other.dirs);
         self.files.append(&mut other.files);
+        self.added.append(&mut other.added);
         self.blocks.absorb(other.blocks);
         self.held_bytes += other.held_bytes;
     }
@@ -268,6 +113,21 @@ impl StateUpdate {
     /// Keeps the values of large files' blocks.
     pub fn blocks(&mut self, book: &BlockBook) {
         self.blocks.take(book);
+    }
+
+    /// Takes back what was learnt of files whose content changed behind their size and mtime: a
+    /// run that has not made both sides equal must leave them to be found by the next.
+    pub fn keep_suspects(&mut self, state: &State) {
+        for (dir, facts) in self.files.iter_mut().chain(&mut self.added) {
+            let known = state.facts_at(dir);
+            for fact in facts {
+                if let Some((_, old)) = known.find(fact.ino)
+                    && old.is_contradicted_by(fact)
+                {
+                    *fact = old;
+                }
+            }
+        }
     }
 
     /// Sorted inserts fill pages one after the other: twice as fast, half the size.
@@ -278,7 +138,10 @@ impl StateUpdate {
 
     /// Whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
-        self.dirs.is_empty() && self.files.is_empty() && self.blocks.is_empty()
+        self.dirs.is_empty()
+            && self.files.is_empty()
+            && self.added.is_empty()
+            && self.blocks.is_empty()
     }
 }
 
@@ -355,11 +218,15 @@ impl State {
 
     /// What the files of a directory hashed to.
     pub fn facts(&self, dir: &Stat) -> KnownFacts {
+        self.facts_at(&file_key(dir))
+    }
+
+    fn facts_at(&self, dir: &[u8; 16]) -> KnownFacts {
         let tables = self.tables();
         let row = tables
             .files
             .as_ref()
-            .and_then(|table| table.get(&file_key(dir)[..]).ok().flatten());
+            .and_then(|table| table.get(&dir[..]).ok().flatten());
         KnownFacts(row)
     }
 
@@ -394,10 +261,12 @@ impl State {
     }
 
     /// Adds rows while a scan goes on, so that they need not be held until its end. Only what the
-    /// scan found may go this way: it is true whatever becomes of the run. Nobody reads them, and
-    /// a power cut may lose them, before [`State::store`]. What fails is not remembered.
+    /// scan found may go this way: it is true whatever becomes of the run. Of
+    /// [suspects](StateUpdate::keep_suspects) what was known stays. Nobody reads the rows, and a
+    /// power cut may lose them, before [`State::store`]. What fails is not remembered.
     pub fn spill(&self, mut update: StateUpdate) {
         self.spilled.store(true, Ordering::Relaxed);
+        update.keep_suspects(self);
         update.sort();
         // The next run reads again what is not there.
         let _ = self.try_spill(update);
@@ -451,11 +320,20 @@ fn write_rows(write: &WriteTransaction, update: StateUpdate) -> Result<(), redb:
     }
     let mut files = write.open_table(FILES)?;
     for (key, facts) in update.files {
-        value.clear();
-        value.reserve_exact(facts.len() * FileFact::BYTES);
-        facts.iter().for_each(|fact| fact.encode(&mut value));
+        encode_facts(&facts, &mut value);
         // Of a huge directory they are many: the database is about to copy them.
         drop(facts);
+        files.insert(&key[..], value.as_slice())?;
+    }
+    for (key, facts) in update.added {
+        let mut all: Vec<_> = facts.into_iter().rev().collect();
+        if let Some(row) = files.get(&key[..])? {
+            all.extend(FileFact::decode_all(row.value()));
+        }
+        // Stable: of several facts of one file the newest is the first.
+        all.sort_by_key(|fact| fact.ino);
+        all.dedup_by_key(|fact| fact.ino);
+        encode_facts(&all, &mut value);
         files.insert(&key[..], value.as_slice())?;
     }
     Ok(())

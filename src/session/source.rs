@@ -151,7 +151,7 @@ impl SourceRole<'_> {
             shared,
             hello,
         };
-        let update = self.read_and_answer(&greeted, recorded, state.as_ref())?;
+        let mut update = self.read_and_answer(&greeted, recorded, state.as_ref())?;
         let summary = shared.done.take().ok_or_else(closed)?;
         if self.mode == Mode::Sync
             && !self.options.dry_run
@@ -159,6 +159,9 @@ impl SourceRole<'_> {
         {
             let mut notes = state_notes(&root.dir);
             notes.push(("owners", owners::to_note(&table)));
+            if !summary.is_complete() {
+                update.keep_suspects(state);
+            }
             if let Err(why) = state.store(update, &notes) {
                 let note = format!("source state not stored: {why}");
                 self.tell(outbox, Event::Note(note));
@@ -296,8 +299,8 @@ impl SourceRole<'_> {
         }
         serving.serve_jobs()?;
         let mut update = update.unwrap_or_default();
-        if let Some(state) = serving.lister.state {
-            serving.facts.store_into(&root.dir, state, &mut update);
+        if serving.lister.state.is_some() {
+            serving.facts.store_into(&root.dir, &mut update);
         }
         Ok(update)
     }

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::delta::{BlockSize, SumBuilder};
-use crate::fs;
+use crate::digest::ContentHash;
+use crate::entry::Timestamp;
+use crate::fs::{self, Dir};
+use crate::path::RelPath;
 
 /// Set in the process that runs a test with a state directory of its own.
 const INSIDE: &str = "CUTOVER_TEST_STATE_INSIDE";
@@ -47,6 +50,10 @@ fn fact(ino: u64) -> FileFact {
     }
 }
 
+fn facts_in(state: &State, dir: &Stat) -> Vec<FileFact> {
+    state.facts(dir).iter().collect()
+}
+
 fn dir_fact(text: &str) -> DirFact {
     DirFact {
         buckets: Box::new([7, u64::MAX]),
@@ -83,10 +90,7 @@ fn facts_come_back_whole_and_in_the_order_of_inodes() {
     let mut update = StateUpdate::default();
     update.files(&stat, vec![fact(9), fact(2), fact(5), fact(2)]);
     state.store(update, &[]).unwrap();
-    assert_eq!(
-        state.facts(&stat).iter().collect::<Vec<_>>(),
-        [fact(2), fact(5), fact(9)]
-    );
+    assert_eq!(facts_in(&state, &stat), [fact(2), fact(5), fact(9)]);
 }
 
 /// The values of a new file of `len` bytes, with its stat.
@@ -148,9 +152,71 @@ fn what_was_spilled_is_known_once_the_run_has_stored() {
     assert!(update.held_bytes() > 0);
     state.spill(update);
     state.store(StateUpdate::default(), &[]).unwrap();
-    assert!(state.facts(&stat).iter().eq([fact(3)]));
+    assert_eq!(facts_in(&state, &stat), [fact(3)]);
     drop(state);
-    assert!(state_in(dir.path()).facts(&stat).iter().eq([fact(3)]));
+    assert_eq!(facts_in(&state_in(dir.path()), &stat), [fact(3)]);
+}
+
+/// The fact of the same file, changed without a trace in size and mtime.
+fn changed_in_secret(fact: &FileFact) -> FileFact {
+    FileFact {
+        ctime: Timestamp { secs: 6, nanos: 0 },
+        hash: ContentHash::of(b"other"),
+        ..fact.clone()
+    }
+}
+
+#[test]
+fn what_a_run_sent_or_wrote_joins_what_its_scan_found_and_what_was_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = state_in(dir.path());
+    let stat = stat_of(dir.path());
+    let root = Dir::open_root(dir.path()).unwrap();
+    let book = FactBook::default();
+    let mut first = StateUpdate::default();
+    first.files(&stat, vec![fact(1), fact(3)]);
+    book.note(&RelPath::root(), fact(2));
+    book.store_into(&root, &mut first);
+    state.store(first, &[]).unwrap();
+    assert_eq!(facts_in(&state, &stat), [fact(1), fact(2), fact(3)]);
+    // A scan that found the directory as it was says nothing of it.
+    let mut second = StateUpdate::default();
+    book.note(&RelPath::root(), changed_in_secret(&fact(3)));
+    book.store_into(&root, &mut second);
+    state.store(second, &[]).unwrap();
+    assert_eq!(
+        facts_in(&state, &stat),
+        [fact(1), fact(2), changed_in_secret(&fact(3))]
+    );
+}
+
+#[test]
+fn a_suspect_is_still_known_as_it_was_after_a_run_that_did_not_get_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = state_in(dir.path());
+    let stat = stat_of(dir.path());
+    let store = |facts| {
+        let mut update = StateUpdate::default();
+        update.files(&stat, facts);
+        update
+    };
+    state.store(store(vec![fact(1), fact(2)]), &[]).unwrap();
+    let found = || store(vec![changed_in_secret(&fact(1)), fact(2), fact(3)]);
+    let known = [fact(1), fact(2), fact(3)];
+    // Ended early: what was stored while it scanned may be all that remains of it.
+    state.spill(found());
+    state.store(StateUpdate::default(), &[]).unwrap();
+    assert_eq!(facts_in(&state, &stat), known);
+    // Came to its end, but not all of it was done.
+    let mut update = found();
+    update.keep_suspects(&state);
+    state.store(update, &[]).unwrap();
+    assert_eq!(facts_in(&state, &stat), known);
+    state.store(found(), &[]).unwrap();
+    assert_eq!(
+        facts_in(&state, &stat),
+        [changed_in_secret(&fact(1)), fact(2), fact(3)]
+    );
 }
 
 #[test]
@@ -211,12 +277,9 @@ fn hashes_of_a_run_join_those_of_earlier_ones() {
     book.note(&RelPath::new(b"gone").unwrap(), fact(1));
     let mut update = StateUpdate::default();
     let root = Dir::open_root(dir.path()).unwrap();
-    book.store_into(&root, &state, &mut update);
+    book.store_into(&root, &mut update);
     state.store(update, &[]).unwrap();
-    assert_eq!(
-        state.facts(&stat).iter().collect::<Vec<_>>(),
-        [fact(2), newer]
-    );
+    assert_eq!(facts_in(&state, &stat), [fact(2), newer]);
 }
 
 #[test]

@@ -86,7 +86,7 @@ impl Session<'_> {
         if let Some(state) = self.state
             && !self.dry_run()
         {
-            self.store(root, state, update);
+            self.store(root, state, update, &summary);
         }
         self.say(&FromDestination::Done(Box::new(summary.clone())))?;
         // The source's last word: its problems and warnings have all come.
@@ -165,11 +165,21 @@ impl Session<'_> {
         }
     }
 
-    fn store(&self, root: &DestinationRoot, state: &State, mut update: StateUpdate) {
+    fn store(
+        &self,
+        root: &DestinationRoot,
+        state: &State,
+        mut update: StateUpdate,
+        summary: &Summary,
+    ) {
         let Some(dir) = &root.dir else {
             return;
         };
-        self.facts.store_into(dir, state, &mut update);
+        if !summary.is_complete() {
+            // What has landed is known for certain, and added after this.
+            update.keep_suspects(state);
+        }
+        self.facts.store_into(dir, &mut update);
         update.blocks(&self.blocks);
         let mut notes = state_notes(dir);
         notes.extend(abilities::note(dir));
