@@ -63,6 +63,8 @@ struct Greeted<'a> {
     owners: &'a OwnerTable<'a>,
     outbox: &'a Outbox,
     shared: &'a link::Incoming,
+    filter: Rules,
+    modes: ModeRules,
     /// What the destination said.
     hello: DestinationHello,
 }
@@ -116,6 +118,9 @@ impl SourceRole<'_> {
     }
 
     fn serve(&self, outbox: &Outbox, shared: &link::Incoming) -> Result<Summary> {
+        // What makes no sense is refused before the destination makes anything.
+        let filter = Rules::parse(&self.options.selection.rules)?;
+        let modes = ModeRules::parse(&self.options.chmod)?;
         let mut root = SourceRoot::open(self.root)?;
         // Of a single file the root is its parent, which may well be the destination too.
         let is_dir = root.single.is_none();
@@ -149,6 +154,8 @@ impl SourceRole<'_> {
             owners: &table,
             outbox,
             shared,
+            filter,
+            modes,
             hello,
         };
         let update = self.read_and_answer(&greeted, recorded, state.as_ref())?;
@@ -204,13 +211,16 @@ impl SourceRole<'_> {
         mut recorded: Option<Recorded>,
         state: Option<&State>,
     ) -> Result<StateUpdate> {
-        let Greeted { root, hello, .. } = greeted;
-        let filter = Rules::parse(&self.options.selection.rules)?;
-        let modes = ModeRules::parse(&self.options.chmod)?;
-        let modes = |kind, mode| modes.apply(kind, mode);
+        let Greeted {
+            root,
+            hello,
+            filter,
+            ..
+        } = greeted;
+        let modes = |kind, mode| greeted.modes.apply(kind, mode);
         if let Some(recorded) = &mut recorded {
             recorded
-                .adapt(&hello.rules, &filter, greeted.owners, &modes)
+                .adapt(&hello.rules, filter, greeted.owners, &modes)
                 .map_err(|err| {
                     let path = self.root.as_os_str().as_encoded_bytes();
                     Error::io("use manifest", path, err)
@@ -225,7 +235,7 @@ impl SourceRole<'_> {
         let lister = Lister {
             root: &root.dir,
             rules: hello.rules,
-            filter: &filter,
+            filter,
             sizes: SizeLimits {
                 min: self.options.selection.min_size,
                 max: self.options.selection.max_size,
