@@ -253,9 +253,9 @@ impl SourceRole<'_> {
             cancel: self.cancel,
         };
         let update = self.answer(greeted, lister, recorded.as_ref())?;
-        self.warn_of_owners(greeted.owners, greeted.outbox);
+        // A scan has told already, before directories were listed again.
         if hello.empty {
-            self.warn_of_lost(&lost, greeted.outbox);
+            self.warn_of_unkept(&lost, greeted.owners, greeted.outbox);
         }
         Ok(update)
     }
@@ -279,7 +279,7 @@ impl SourceRole<'_> {
         let mut scan = match (hello.empty, recorded) {
             (true, _) => None,
             (false, Some(recorded)) => Some(recorded.scan(&hello.rules, lister.links)),
-            (false, None) => Some(self.scan(&lister, outbox)?),
+            (false, None) => Some(self.scan(&lister, greeted)?),
         };
         let update = scan.as_mut().map(|scan| std::mem::take(&mut scan.update));
         let serving = Serving {
@@ -312,7 +312,8 @@ impl SourceRole<'_> {
         Ok(update)
     }
 
-    fn scan(&self, lister: &Lister<'_>, outbox: &Outbox) -> Result<Scan> {
+    fn scan(&self, lister: &Lister<'_>, greeted: &Greeted<'_>) -> Result<Scan> {
+        let outbox = greeted.outbox;
         let options = ScanOptions {
             threads: scan_threads(),
             one_file_system: self.options.selection.one_file_system,
@@ -325,7 +326,7 @@ impl SourceRole<'_> {
         }
         // Before directories are listed again, and their entries counted twice.
         if let Some(lost) = lister.lost {
-            self.warn_of_lost(lost, outbox);
+            self.warn_of_unkept(lost, greeted.owners, outbox);
         }
         Ok(scan)
     }
@@ -342,21 +343,13 @@ impl SourceRole<'_> {
         }
     }
 
-    fn warn_of_lost(&self, lost: &Lost, outbox: &Outbox) {
-        for (topic, entries, message) in lost.counts() {
+    /// Says what the destination does not keep of the entries that were read so far.
+    fn warn_of_unkept(&self, lost: &Lost, owners: &OwnerTable<'_>, outbox: &Outbox) {
+        let unheld = owners.unheld().into_iter();
+        let unheld = unheld.map(|(entries, message)| ("owner", entries, message));
+        for (topic, entries, message) in lost.counts().into_iter().chain(unheld) {
             let warning = Warning {
                 topic: topic.to_string(),
-                entries,
-                message,
-            };
-            self.tell(outbox, Event::Warning(warning));
-        }
-    }
-
-    fn warn_of_owners(&self, table: &OwnerTable<'_>, outbox: &Outbox) {
-        if let Some((entries, message)) = table.unheld() {
-            let warning = Warning {
-                topic: "owner".to_string(),
                 entries,
                 message,
             };

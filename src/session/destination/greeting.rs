@@ -75,6 +75,9 @@ impl DestinationRole<'_> {
         let fidelity = Fidelity {
             perms: asked.perms && (abilities.modes || fake),
             xattrs: asked.xattrs && (abilities.user_xattrs || abilities.read_only),
+            trusted_xattrs: asked.trusted_xattrs && (abilities.trusted_xattrs || fake),
+            security_xattrs: asked.security_xattrs && (abilities.security_xattrs || fake),
+            capabilities: asked.capabilities && (abilities.capabilities || fake),
             acls: asked.acls && (abilities.acls || fake),
             hard_links: asked.hard_links && (abilities.hard_links || abilities.read_only),
             symlinks: asked.symlinks && (abilities.symlinks || fake),
