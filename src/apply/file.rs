@@ -202,8 +202,8 @@ impl Applier {
             ..entry.clone()
         };
         if self.options.rules.reads_xattrs() {
-            have.xattrs =
-                fs::read_xattrs(&target, self.xattr_select()).during("read attributes of")?;
+            have.xattrs = fs::read_xattrs(&target, self.options.rules.xattrs())
+                .during("read attributes of")?;
         }
         self.redress(&target, entry, &have)?;
         // Writing has moved the mtime, whatever it was before.

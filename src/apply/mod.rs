@@ -178,9 +178,9 @@ impl Applier {
         let xattrs = if !self.options.rules.reads_xattrs() {
             Ok(Vec::new())
         } else if self.options.fake_super {
-            fs::read_fake_xattrs(&target, stat.meta.mode, self.xattr_select())
+            fs::read_fake_xattrs(&target, stat.meta.mode, self.options.rules.xattrs())
         } else {
-            fs::read_xattrs(&target, self.xattr_select())
+            fs::read_xattrs(&target, self.options.rules.xattrs())
         };
         Ok(Entry {
             meta: stat.meta,

@@ -306,6 +306,13 @@ pub fn create_dir_all(path: &Path) -> io::Result<Dir> {
     Dir::open_root(path)
 }
 
+/// Opens the directory at `path`, or where it is not there, the nearest one above it that is.
+pub fn open_nearest(path: &Path) -> io::Result<Dir> {
+    let path = std::path::absolute(path)?;
+    let there = path.ancestors().find(|at| at.is_dir());
+    Dir::open_root(there.unwrap_or(Path::new("/")))
+}
+
 /// Opens a directory beneath `from` by a path that fits one call, following no symlink.
 fn open_beneath(from: BorrowedFd<'_>, path: &[u8], access: OFlags) -> io::Result<OwnedFd> {
     let flags = access | OFlags::DIRECTORY | OFlags::CLOEXEC;

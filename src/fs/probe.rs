@@ -31,6 +31,8 @@ pub struct Abilities {
     pub trusted_xattrs: bool,
     /// Attributes of the `security` namespace.
     pub security_xattrs: bool,
+    /// Capabilities of files, which are of that namespace.
+    pub capabilities: bool,
     /// POSIX ACLs.
     pub acls: bool,
     /// Files can be given to any user.
@@ -67,6 +69,9 @@ mod magic {
     pub(super) const UDF: FsWord = 0x1501_3346;
 }
 
+/// An empty set of capabilities: `vfs_cap_data` of `linux/capability.h`, revision 2.
+const NO_CAPABILITIES: &[u8; 20] = b"\0\0\0\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
 /// Tries everything in `dir` and leaves nothing behind. Where the filesystem has unnamed files
 /// the directory is not even touched; else a name of ours exists for a moment.
 pub fn probe(dir: &Dir) -> io::Result<Abilities> {
@@ -88,6 +93,7 @@ pub fn probe(dir: &Dir) -> io::Result<Abilities> {
         user_xattrs: takes(b"user.cutover", b"1"),
         trusted_xattrs: takes(b"trusted.cutover", b"1"),
         security_xattrs: takes(b"security.cutover", b"1"),
+        capabilities: takes(Xattr::CAPABILITY, NO_CAPABILITIES),
         acls: takes(Xattr::ACL_ACCESS, &acl_with_a_named_user().to_raw()),
         owners,
         groups,
@@ -128,6 +134,7 @@ fn read_only(dir: &Dir) -> Abilities {
         user_xattrs: false,
         trusted_xattrs: false,
         security_xattrs: false,
+        capabilities: false,
         acls: false,
         owners: false,
         groups: false,

@@ -145,6 +145,8 @@ pub struct Listing {
     pub leftovers: Vec<Name>,
     /// Whether anything here does not take part.
     pub hides: bool,
+    /// Whether an entry loses attributes that are counted in each run.
+    pub loses: bool,
     /// What the state shall know of the files, where that is other than what it does.
     pub facts: Vec<FileFact>,
     /// Entries that could not be read; they are not among the rows.
@@ -380,7 +382,8 @@ impl Lister<'_> {
             return Ok(None);
         };
         self.read_target(dir, &mut row)?;
-        row.entry.xattrs = self.read_xattrs(dir, &row)?;
+        let target = Target::Entry(dir, name);
+        row.entry.xattrs = self.select_xattrs(&target, row.stat.meta.mode)?;
         Ok(Some(row))
     }
 
@@ -395,7 +398,7 @@ impl Lister<'_> {
         let mut owners = OwnersHere::default();
         let mut entry = self.plain_entry(name, &stat, &mut owners)?;
         owners.count(self.owners);
-        entry.xattrs = self.select_xattrs(&target, stat.meta.mode)?;
+        (entry.xattrs, _) = self.count_xattrs(&target, stat.meta.mode)?;
         Ok(Row {
             entry,
             stat,

@@ -6,6 +6,7 @@ use serde_bytes::{ByteBuf, Bytes};
 
 use crate::digest::{ContentHash, Digest};
 use crate::entry::{EntryKind, Metadata, Timestamp, Xattr};
+use crate::fs::XattrSelect;
 use crate::manifest::compact::Pack;
 use crate::options::Fidelity;
 use crate::path::Name;
@@ -62,9 +63,14 @@ impl RecordRules {
         }
     }
 
+    /// Which extended attributes take part.
+    pub fn xattrs(&self) -> XattrSelect {
+        XattrSelect::of(&self.fidelity)
+    }
+
     /// Whether extended attributes must be read at all.
     pub fn reads_xattrs(&self) -> bool {
-        self.fidelity.xattrs || self.fidelity.acls
+        !self.xattrs().is_empty()
     }
 
     /// Whether entries of this kind take part.

@@ -12,9 +12,10 @@ use crate::digest::Digest;
 use crate::entry::{EntryKind, Timestamp};
 use crate::error::{Error, Result};
 use crate::events::{Event, Observer, Problem, Side};
-use crate::fs::{ListScratch, Stat};
+use crate::fs::{ListScratch, Stat, XattrSelect};
 use crate::manifest::compact::Compact;
 use crate::manifest::listing::{Lister, Listing, Row};
+use crate::manifest::lost::Lost;
 use crate::manifest::record::{Entry, RecordRules, ShallowDigester};
 use crate::manifest::state::{DirFact, StateUpdate};
 use crate::manifest::tree::{NodeFlags, NodeId, Tree};
@@ -103,7 +104,11 @@ pub fn scan(
         lister,
         options,
         observer,
-        rules_key: rules_key(&lister.rules, lister.fake_super),
+        rules_key: rules_key(
+            &lister.rules,
+            lister.fake_super,
+            lister.lost.map(Lost::attributes).unwrap_or_default(),
+        ),
         root_dev: root.stat.dev,
         shared: Mutex::new(Shared {
             stack: vec![Job {
@@ -246,7 +251,7 @@ impl Scanner<'_> {
         let known = lister
             .state
             .filter(|_| !lister.rehash && self.options.sink.is_none())
-            .filter(|_| listing.problems.is_empty() && !counts_attributes(lister))
+            .filter(|_| listing.problems.is_empty())
             .and_then(|state| state.dir(self.rules_key, &job.stat))
             .filter(|fact| fact.stats == stats);
         if let Some(fact) = known {
@@ -263,6 +268,7 @@ impl Scanner<'_> {
         }
         let (shallow, buckets) = shallow_of(&listing.rows, &lister.rules);
         let settled = listing.problems.is_empty()
+            && !listing.loses
             && !listing
                 .rows
                 .iter()
@@ -400,13 +406,6 @@ fn shallow_of(rows: &Compact<Row>, rules: &RecordRules) -> (Digest, Box<[u64]>) 
     digester.finish_with_buckets()
 }
 
-/// Whether attributes must be looked at only to be counted.
-fn counts_attributes(lister: &Lister<'_>) -> bool {
-    lister
-        .lost
-        .is_some_and(|lost| lost.attributes() != (false, false))
-}
-
 /// The local stat digest: all that `statx` says and that an edit moves, and the owners' numbers
 /// at the destination, which can change without the files.
 fn stat_digest(rows: &Compact<Row>) -> Digest {
@@ -443,9 +442,10 @@ fn stat_digest(rows: &Compact<Row>) -> Digest {
 /// BLAKE3 reaches its full speed at 16 KiB and more at a time.
 const STAT_CHUNK: usize = 32 << 10;
 
-/// Digests made under other rules are other digests.
-fn rules_key(rules: &RecordRules, fake_super: bool) -> u64 {
-    let text = format!("{rules:?} {fake_super}");
+/// Digests made under other rules are other digests; and what is lost is counted, so that what was
+/// not looked for is not known.
+fn rules_key(rules: &RecordRules, fake_super: bool, counted: XattrSelect) -> u64 {
+    let text = format!("{rules:?} {fake_super} {counted:?}");
     let hash = blake3::hash(text.as_bytes());
     hash.as_bytes()[..8]
         .iter()

@@ -42,6 +42,7 @@ use crate::session::root::RootLock;
 use crate::session::throttle::Throttle;
 use crate::transport::{LinkReader, LinkWriter};
 use counts::Counts;
+use owners::Resolver;
 use pending::Pending;
 pub(in crate::session) use plan::FilePlan;
 use streamed::Leaders;
@@ -151,7 +152,13 @@ impl DestinationRole<'_> {
         self.refuse_contradictions()?;
         let hello = shared.hello.take().ok_or_else(closed)?;
         let dry_run = self.is_dry();
-        let root = self.open_root(&hello)?;
+        // All that can refuse the run comes before the root is made.
+        let mut root = self.find_root(&hello)?;
+        let filter = self.filter()?;
+        let resolver = Resolver::new(&self.options.ownership)?;
+        if !dry_run {
+            root.create()?;
+        }
         let _lock = match &root.dir {
             Some(dir) if dry_run => Some(RootLock::shared(dir, self.root)?),
             Some(dir) => Some(RootLock::exclusive(dir, self.root)?),
@@ -166,7 +173,10 @@ impl DestinationRole<'_> {
         let abilities = self.abilities(&root, state.as_ref())?;
         self.refuse_read_only(&abilities)?;
         let rules = self.agree(&hello, &abilities);
-        let filter = self.filter()?;
+        let resolver = match abilities.owners || self.options.fake_super {
+            true => resolver,
+            false => resolver.confined(),
+        };
         let empty = self.is_empty(&root)?;
         let inline = match self.local_source.is_some() || dry_run {
             true => ContentInline::No,
@@ -177,7 +187,7 @@ impl DestinationRole<'_> {
             shared.pending.expect_stream(RelPath::root());
         }
         self.say_hello(
-            &hello, &root, &abilities, rules, empty, inline, outbox, shared,
+            &hello, &root, resolver, rules, empty, inline, outbox, shared,
         )?;
         let session = Session {
             role: self,

@@ -31,6 +31,7 @@ fn root_can_keep_all_on_a_common_filesystem() {
             user_xattrs: true,
             trusted_xattrs: true,
             security_xattrs: true,
+            capabilities: true,
             acls: true,
             owners: true,
             groups: true,

@@ -120,7 +120,7 @@ fn an_unchanged_directory_is_taken_from_the_state() {
     state.store(first.update, &[]).unwrap();
 
     // A digest that no reading could give shows whether the directory was read.
-    let key = rules_key(&rules(false), false);
+    let key = rules_key(&rules(false), false, XattrSelect::default());
     let stat = stat_path(&dir.path().join("d")).unwrap();
     let known = state.dir(key, &stat).unwrap();
     let planted = DirFact {
