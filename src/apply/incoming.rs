@@ -75,7 +75,8 @@ struct Basis {
     old: Arc<Existing>,
     /// The new file starts as a copy of the basis: what stays where it was is there already.
     shared: bool,
-    /// Blocks were taken by their known values: the file must still be the one that had them.
+    /// What was hashed was not read from the new file, but is known of this one or was read from
+    /// it later than it was copied: it must not have changed since it was opened.
     trusted: bool,
 }
 
@@ -151,11 +152,14 @@ impl Applier {
             }
         };
         let basis = match existing {
-            Some(old) => Some(Basis {
-                shared: old.in_place || fs::clone_file(&old.file, &file).during("clone")?,
-                old,
-                trusted: false,
-            }),
+            Some(old) => {
+                let cloned = !old.in_place && fs::clone_file(&old.file, &file).during("clone")?;
+                Some(Basis {
+                    shared: old.in_place || cloned,
+                    old,
+                    trusted: cloned,
+                })
+            }
             None => None,
         };
         let known = basis.as_ref().and_then(|basis| basis.old.blocks.as_ref());
@@ -197,7 +201,7 @@ impl Incoming {
         let mut go_on = |_| self.cancel.check().map_err(io::Error::other);
         fs::copy_content(&basis.old.file, &self.file, len, Sparse::Keep, &mut go_on)
             .during("copy")?;
-        basis.shared = true;
+        (basis.shared, basis.trusted) = (true, true);
         Ok(())
     }
 

@@ -418,6 +418,30 @@ fn known_blocks_of_an_old_file_that_changed_meanwhile_are_not_trusted() {
 }
 
 #[test]
+fn an_old_file_that_changes_between_its_copy_and_its_reading_is_not_trusted() {
+    let place = Place::new();
+    let becomes = |content: &str| {
+        // Longer than the kernel's clock takes for a tick.
+        std::thread::sleep(Duration::from_millis(30));
+        std::fs::write(place.at("f"), content).unwrap();
+    };
+    becomes("0123456789");
+    let old = Arc::new(place.applier.existing(&rel("f")).unwrap());
+    becomes("abcdefghij");
+    let mut incoming = place.applier.begin(&rel("f"), 10, Some(old)).unwrap();
+    incoming.start_as_basis().unwrap();
+    becomes("0123456789");
+    incoming.copy(0, 0, 10).unwrap();
+    let hash = ContentHash::of(b"0123456789");
+    let refused = incoming
+        .finish(&place.applier, &file_entry("f", 10), hash)
+        .unwrap_err();
+    assert_eq!(refused.source.kind(), io::ErrorKind::InvalidData);
+    assert_eq!(place.names(""), ["f"]);
+    assert_eq!(place.read("f"), "0123456789");
+}
+
+#[test]
 fn a_copy_from_beyond_the_old_file_is_refused() {
     let place = Place::new();
     std::fs::write(place.at("f"), "0123456789").unwrap();

@@ -31,7 +31,7 @@ pub use fake_entry::{
     overlay_fake_stat, read_fake_target, read_fake_xattrs, write_fake_stat, write_fake_xattrs,
 };
 pub use meta::{Target, set_mode, set_mtime, set_owner};
-pub use probe::{Abilities, probe, source_granularity};
+pub use probe::{Abilities, probe, shows_writes, source_granularity};
 pub use process::Process;
 pub use stat::{Stat, stat_file, stat_path};
 pub use temp::{is_temp, temp_belongs_to, temp_name};

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 
 use rustix::fs::{FsWord, StatVfsMountFlags};
 use rustix::io::Errno;
@@ -67,6 +68,10 @@ mod magic {
     pub(super) const ISO9660: FsWord = 0x9660;
     pub(super) const SQUASHFS: FsWord = 0x7371_7368;
     pub(super) const UDF: FsWord = 0x1501_3346;
+    pub(super) const EXT4: FsWord = 0xef53;
+    pub(super) const XFS: FsWord = 0x5846_5342;
+    pub(super) const BTRFS: FsWord = 0x9123_683e;
+    pub(super) const F2FS: FsWord = 0xf2f5_2010;
 }
 
 /// An empty set of capabilities: `vfs_cap_data` of `linux/capability.h`, revision 2.
@@ -119,8 +124,24 @@ pub fn source_granularity(dir: &Dir) -> u64 {
     }
 }
 
-fn fs_type(dir: &Dir) -> Option<FsWord> {
-    rustix::fs::fstatfs(dir).ok().map(|stat| stat.f_type)
+/// Makes sure that from now on whatever is written to a file moves its ctime; false where the
+/// filesystem is not known to do that.
+///
+/// Through a shared mapping only the first write to a page does, until the page is written out:
+/// that is what is done here. In memory nothing is, and where ctime is mtime it can be set back.
+pub fn shows_writes(file: &File) -> io::Result<bool> {
+    let shows = matches!(
+        fs_type(file),
+        Some(magic::EXT4 | magic::XFS | magic::BTRFS | magic::F2FS)
+    );
+    if shows {
+        file.sync_data()?;
+    }
+    Ok(shows)
+}
+
+fn fs_type(file: impl AsFd) -> Option<FsWord> {
+    rustix::fs::fstatfs(file).ok().map(|stat| stat.f_type)
 }
 
 fn is_read_only(dir: &Dir) -> io::Result<bool> {

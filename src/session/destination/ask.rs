@@ -64,6 +64,8 @@ fn staged(
         true => BlockSize::for_len(len),
         false => block,
     };
+    // Before anything is read: what is written later must be seen by it.
+    let shows_writes = !existing.in_place && fs::shows_writes(&existing.file)?;
     let known = state.and_then(|state| state.blocks(&existing.stat));
     let blocks = match known.filter(|known| known.block() == block) {
         Some(known) => known,
@@ -80,7 +82,7 @@ fn staged(
         block,
         sums: blocks.sums().as_bytes().to_vec(),
     };
-    existing.blocks = Some(blocks);
+    existing.blocks = shows_writes.then_some(blocks);
     Ok(sums)
 }
 
