@@ -350,6 +350,13 @@ fn open_by_component(from: BorrowedFd<'_>, path: &[u8], access: OFlags) -> io::R
     )?)
 }
 
+/// Whether a directory that has been there is none any more: its name, or one above it, is gone or
+/// stands for something else.
+pub fn is_gone(err: &io::Error) -> bool {
+    let errnos = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP];
+    errnos.into_iter().any(|errno| is(err, errno))
+}
+
 fn require_file(stat: &Stat) -> io::Result<()> {
     match stat.meta.kind {
         EntryKind::File => Ok(()),

@@ -26,7 +26,7 @@ pub use copy::{
     Copied, CopyMeans, Sparse, advise_dont_need, advise_sequential, allocate, clone_file,
     copy_content, copy_range, data_ranges, next_data_range, punch_hole, set_len,
 };
-pub use dir::{Dir, ListScratch, VisitEntry, create_dir_all, open_nearest};
+pub use dir::{Dir, ListScratch, VisitEntry, create_dir_all, is_gone, open_nearest};
 pub use fake_entry::{
     overlay_fake_stat, read_fake_target, read_fake_xattrs, write_fake_stat, write_fake_xattrs,
 };

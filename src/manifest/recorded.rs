@@ -286,6 +286,7 @@ impl Recorded {
             entries: top.total_entries,
             bytes: top.total_bytes,
             problems: Vec::new(),
+            vanished: Vec::new(),
             leftovers: Vec::new(),
             update: StateUpdate::default(),
             tree,

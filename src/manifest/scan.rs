@@ -11,8 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::digest::Digest;
 use crate::entry::{EntryKind, Timestamp};
 use crate::error::{Error, Result};
-use crate::events::{Event, Observer, Problem, Side};
-use crate::fs::{ListScratch, Stat, XattrSelect};
+use crate::events::{Event, Observer, Problem};
+use crate::fs::{ListScratch, Stat, XattrSelect, is_gone};
 use crate::manifest::compact::Compact;
 use crate::manifest::listing::{Lister, Listing, Row};
 use crate::manifest::lost::Lost;
@@ -50,6 +50,8 @@ pub struct Scan {
     pub bytes: u64,
     /// What could not be read.
     pub problems: Vec<Problem>,
+    /// Directories that went while the tree was read.
+    pub vanished: Vec<RelPath>,
     /// Unfinished files of earlier runs.
     pub leftovers: Vec<(RelPath, Name)>,
     /// What the state shall learn.
@@ -144,6 +146,7 @@ pub fn scan(
         entries: top.total_entries,
         bytes: top.total_bytes,
         problems: shared.problems,
+        vanished: shared.vanished,
         leftovers: shared.leftovers,
         update: shared.update,
         tree,
@@ -168,6 +171,7 @@ struct Shared {
     waiting: usize,
     tree: Tree,
     problems: Vec<Problem>,
+    vanished: Vec<RelPath>,
     leftovers: Vec<(RelPath, Name)>,
     update: StateUpdate,
     found: u64,
@@ -372,7 +376,7 @@ impl Scanner<'_> {
     }
 
     /// A directory that cannot be read is a problem, and its content unknown. One that vanished
-    /// since its parent was listed is empty: the next run will see.
+    /// since its parent was listed is none: the next run will see.
     fn fail(&self, shared: &mut Shared, job: Job, err: io::Error) {
         // An interrupt is no fault of the directory.
         if self.lister.cancel.is_cancelled() {
@@ -385,7 +389,8 @@ impl Scanner<'_> {
         let node = shared.tree.node_mut(job.node);
         node.flags.unreadable = true;
         node.shallow = Digest::of(format!("unreadable {:?}", self.lister.side).as_bytes());
-        if err.kind() == io::ErrorKind::NotFound && self.lister.side == Side::Destination {
+        if is_gone(&err) {
+            shared.vanished.push(job.path);
             return;
         }
         shared.problems.push(Problem {

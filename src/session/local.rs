@@ -50,16 +50,9 @@ impl LocalSource {
         };
         let (file, before) = match self.open_file(&path) {
             Ok(opened) => opened,
-            Err(err) if err.kind() == io::ErrorKind::NotFound => {
-                return Ok(Some(ChurnKind::Vanished));
-            }
+            Err(err) if fs::is_gone(&err) => return Ok(Some(ChurnKind::Vanished)),
             // It is no file any more.
-            Err(err)
-                if matches!(
-                    err.kind(),
-                    io::ErrorKind::InvalidInput | io::ErrorKind::NotADirectory
-                ) =>
-            {
+            Err(err) if err.kind() == io::ErrorKind::InvalidInput => {
                 return Ok(Some(ChurnKind::Changed));
             }
             Err(err) => {

@@ -28,7 +28,7 @@ use crate::options::SyncOptions;
 use crate::path::Name;
 use crate::protocol::conn::{CREDIT, Outbox};
 use crate::protocol::message::{
-    DestinationHello, FromSource, Mode, OwnerQuery, RootIdentity, Scanned, SourceHello,
+    DestinationHello, Fault, FromSource, Mode, OwnerQuery, RootIdentity, Scanned, SourceHello,
 };
 use crate::session::modes::ModeRules;
 use crate::session::root::{RootLock, SourceRoot, identify, trash_name};
@@ -326,6 +326,12 @@ impl SourceRole<'_> {
         let scan = scan(lister, options, &forward)?;
         for problem in &scan.problems {
             self.tell(outbox, Event::Problem(problem.clone()));
+        }
+        for path in &scan.vanished {
+            outbox.say_paid(&FromSource::Unsent {
+                path: path.clone(),
+                why: Fault::Vanished,
+            })?;
         }
         // Before directories are listed again, and their entries counted twice.
         if let Some(lost) = lister.lost {

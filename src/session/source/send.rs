@@ -7,6 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use rustix::io::Errno;
+
 use crate::digest::ContentHash;
 use crate::entry::EntryKind;
 use crate::error::{Error, Result};
@@ -121,7 +123,7 @@ impl<'a> Sender<'a> {
 
     fn open_dir(&self) -> io::Result<&Dir> {
         let open = self.open.as_ref().map(|(_, dir)| dir);
-        open.ok_or_else(|| io::ErrorKind::NotFound.into())
+        open.ok_or_else(|| Errno::NOENT.into())
     }
 
     fn send_row(&mut self, dir: &RelPath, row: Row, basis: Option<Basis>) -> Result<()> {
@@ -148,11 +150,10 @@ impl<'a> Sender<'a> {
 
     fn fault(&self, path: &RelPath, err: &io::Error) -> Fault {
         match err.kind() {
-            io::ErrorKind::NotFound => Fault::Vanished,
+            _ if fs::is_gone(err) => Fault::Vanished,
             // Shorter than it was a moment ago, or no file any more.
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::InvalidInput
-            | io::ErrorKind::NotADirectory
             | io::ErrorKind::IsADirectory => Fault::Changed,
             _ => Fault::Problem(self.serving.problem(path, "read", err)),
         }

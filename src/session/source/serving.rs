@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use crate::error::Result;
 use crate::events::{Problem, Side};
-use crate::fs::{Dir, ListScratch};
+use crate::fs::{self, Dir, ListScratch};
 use crate::manifest::content::{hash_of, hash_tree};
 use crate::manifest::listing::{Lister, Listing};
 use crate::manifest::record::Entry;
@@ -160,9 +160,13 @@ impl Serving<'_> {
     pub(super) fn tell_unlisted(&self, dir: &RelPath, err: &io::Error) -> Result<()> {
         // An interrupt is no fault of the directory.
         self.role.cancel.check()?;
-        match err.kind() {
-            io::ErrorKind::NotFound => self.unsent(dir.clone(), Fault::Vanished),
-            _ => self.tell_new(self.problem(dir, "read directory", err)),
+        if !fs::is_gone(err) {
+            return self.tell_new(self.problem(dir, "read directory", err));
+        }
+        let known = self.scan.map_or(&[][..], |scan| &scan.vanished);
+        match known.contains(dir) {
+            true => Ok(()),
+            false => self.unsent(dir.clone(), Fault::Vanished),
         }
     }
 
