@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::delta::{BlockSize, Signature, SignatureSpec};
 use crate::digest::{ContentHash, Digest};
-use crate::error::RemoteError;
+use crate::error::{Error, RemoteError, Result};
 use crate::events::{Event, Problem, Side, Summary};
 use crate::manifest::record::{Entry, MAX_BUCKET_BITS, RecordRules, bucket_of};
 use crate::options::SyncOptions;
@@ -142,6 +142,31 @@ impl FromSource {
                 | FromSource::End { .. }
                 | FromSource::Unsent { .. }
         )
+    }
+}
+
+/// A message of the source's that is read only by whoever works on it: read, entries take four
+/// times their bytes, and it is bytes that credit counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bulky {
+    /// [`FromSource::Listing`].
+    Listing,
+    /// [`FromSource::Dir`], of this directory.
+    Dir(RelPath),
+}
+
+impl Bulky {
+    /// Looks at a message's beginning, whether it is one of them.
+    pub fn of(body: &[u8]) -> Result<Option<Bulky>> {
+        match body {
+            [3, ..] => Ok(Some(Bulky::Listing)),
+            [5, rest @ ..] => {
+                let (dir, _) = postcard::take_from_bytes(rest)
+                    .map_err(|err| Error::protocol(format!("a directory without a path: {err}")))?;
+                Ok(Some(Bulky::Dir(dir)))
+            }
+            _ => Ok(None),
+        }
     }
 }
 
@@ -430,4 +455,32 @@ pub struct Batch {
     pub dir: RelPath,
     /// The files with their content hashes; each entry's size is its content's length.
     pub files: Vec<(Entry, ContentHash)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bulky_messages_are_known_by_their_beginning() {
+        let dir = RelPath::new(b"a/b").unwrap();
+        let kind = |message: &FromSource| Bulky::of(&postcard::to_stdvec(message).unwrap());
+        let listing = FromSource::Listing(ListingReply {
+            dir: dir.clone(),
+            body: ListingBody::Same,
+            subdirs: Vec::new(),
+            last: true,
+        });
+        assert_eq!(kind(&listing).unwrap(), Some(Bulky::Listing));
+        let entries = Vec::new();
+        let streamed = FromSource::Dir(StreamedDir {
+            dir: dir.clone(),
+            entries,
+        });
+        assert_eq!(kind(&streamed).unwrap(), Some(Bulky::Dir(dir.clone())));
+        for other in [FromSource::Streamed(dir), FromSource::Bye] {
+            assert_eq!(kind(&other).unwrap(), None);
+        }
+        assert!(Bulky::of(&[5, 3, b'.', b'.', b'/']).is_err());
+    }
 }

@@ -36,7 +36,8 @@ use crate::manifest::state::{BlockBook, FactBook, State};
 use crate::options::SyncOptions;
 use crate::path::{Name, RelPath};
 use crate::protocol::conn::{CREDIT, Outbox, run_writer};
-use crate::protocol::message::{FromDestination, ListingReply, Mode};
+use crate::protocol::frame::decode_message;
+use crate::protocol::message::{FromDestination, FromSource, ListingReply, Mode};
 use crate::session::local::LocalSource;
 use crate::session::root::RootLock;
 use crate::session::throttle::Throttle;
@@ -248,7 +249,14 @@ impl Session<'_> {
     }
 
     fn next_listing(&self) -> Result<Reply<ListingReply>> {
-        self.shared.listings.pop().ok_or_else(|| self.broken())
+        let frame = self.shared.listings.pop().ok_or_else(|| self.broken())?;
+        match decode_message(&frame.body)? {
+            FromSource::Listing(message) => Ok(Reply {
+                message,
+                cost: frame.credit_bytes,
+            }),
+            _ => Err(Error::protocol("another message where a listing was meant")),
+        }
     }
 
     fn listings_idle(&self) -> bool {

@@ -259,10 +259,7 @@ impl Session<'_> {
 
     fn start_files(&self, files: Compact<FilePlan>) -> Result<()> {
         if self.dry_run() {
-            for file in files {
-                self.counts.would_land(&file);
-                self.item(&file.path, EntryKind::File, Action::Transfer, file.changes);
-            }
+            files.iter().for_each(|file| self.say_would_land(&file));
             return Ok(());
         }
         let bytes = files.iter().map(|file| file.entry.meta.size).sum();
@@ -298,7 +295,7 @@ impl Session<'_> {
 
     fn delete(
         &self,
-        extraneous: Vec<Extraneous>,
+        extraneous: Compact<Extraneous>,
         delete: Option<Delete>,
         lister: &Lister<'_>,
     ) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Plans hard links: of each group one name has the content, the others are linked to it. Parts
 //! names that share a file here and not at the source.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use crate::entry::EntryKind;
@@ -106,11 +107,18 @@ impl Session<'_> {
             .iter()
             .flat_map(|group| group.members.iter().map(|path| (path, group.id)))
             .collect();
-        let extraneous = plan.extraneous.iter().map(|extra| &extra.path);
-        let conflicts = plan.conflicts.iter().map(|conflict| &conflict.path);
-        let doomed: HashSet<&RelPath> = extraneous.chain(conflicts).collect();
         let moved = Moved::of(plan);
         let shared: Vec<_> = shared_files(lister, ours).collect();
+        let names = shared.iter().flatten().map(|(path, _)| path);
+        let above: HashSet<RelPath> = names.flat_map(ancestors).collect();
+        let conflicts = plan.conflicts.iter().map(Cow::Borrowed);
+        let doomed: HashSet<RelPath> = plan
+            .extraneous
+            .iter()
+            .chain(conflicts)
+            .filter(|gone| above.contains(&gone.path))
+            .map(|gone| gone.path.clone())
+            .collect();
         let names = shared.iter().flatten();
         let names: HashSet<RelPath> = names.map(|(path, _)| moved.where_now(path)).collect();
         // What is replaced by a new file of its own leaves the shared one without a copy.

@@ -6,10 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
+use crate::path::RelPath;
 use crate::protocol::conn::{CREDIT, Inbox, Outbox};
-use crate::protocol::frame::{FrameKind, MAX_BODY, decode_batch_dir, decode_data, decode_message};
+use crate::protocol::frame::{
+    Frame, FrameKind, MAX_BODY, decode_batch_dir, decode_data, decode_message,
+};
 use crate::protocol::message::{
-    FromDestination, FromSource, LinkGroup, ListingReply, OwnerQuery, Scanned, SourceHello,
+    Bulky, FromDestination, FromSource, LinkGroup, OwnerQuery, Scanned, SourceHello,
 };
 use crate::protocol::queue::{Queue, Slot};
 use crate::session::destination::lane::{Lane, Part};
@@ -33,9 +36,9 @@ pub(super) struct Incoming {
     pub(super) hello: Slot<SourceHello>,
     pub(super) resolver: Slot<Resolver>,
     pub(super) scanned: Slot<Scanned>,
-    pub(super) listings: Queue<Reply<ListingReply>>,
+    pub(super) listings: Queue<Frame>,
     pub(super) links: Queue<Reply<(Vec<LinkGroup>, bool)>>,
-    pub(super) hashes: Queue<(crate::path::RelPath, Option<crate::digest::Digest>)>,
+    pub(super) hashes: Queue<(RelPath, Option<crate::digest::Digest>)>,
     pub(super) tasks: Tasks,
     pub(super) bye: Slot<()>,
     pub(super) pending: Pending,
@@ -101,16 +104,19 @@ impl Ear<'_> {
         let mut inbox = Inbox::new(reader, self.role.cancel.clone(), received);
         while let Some(frame) = inbox.receive()? {
             match frame.kind {
-                FrameKind::Message => {
-                    let cost = frame.credit_bytes;
-                    let message: FromSource = decode_message(&frame.body)?;
-                    if message.is_paid() {
-                        self.charge(cost)?;
+                FrameKind::Message => match Bulky::of(&frame.body)? {
+                    Some(kind) => self.keep(kind, frame)?,
+                    None => {
+                        let cost = frame.credit_bytes;
+                        let message: FromSource = decode_message(&frame.body)?;
+                        if message.is_paid() {
+                            self.charge(cost)?;
+                        }
+                        if !self.take(message, cost)? {
+                            return Ok(());
+                        }
                     }
-                    if !self.take(message, cost)? {
-                        return Ok(());
-                    }
-                }
+                },
                 FrameKind::Data => {
                     self.charge(frame.credit_bytes)?;
                     let (id, offset, _) = decode_data(&frame.body)?;
@@ -119,8 +125,7 @@ impl Ear<'_> {
                 FrameKind::Batch => {
                     self.charge(frame.credit_bytes)?;
                     let dir = decode_batch_dir(&frame.body)?;
-                    self.shared.pending.add(1);
-                    self.shared.tasks.push_into(&dir, Task::Batch(frame));
+                    self.queue_into(&dir, Task::Batch(frame));
                 }
                 FrameKind::Heartbeat => {}
             }
@@ -130,6 +135,16 @@ impl Ear<'_> {
         ))
     }
 
+    /// Hands on a message that is read by whoever takes it.
+    fn keep(&self, kind: Bulky, frame: Frame) -> Result<()> {
+        self.charge(frame.credit_bytes)?;
+        match kind {
+            Bulky::Listing => self.shared.listings.push(frame),
+            Bulky::Dir(dir) => self.queue_into(&dir, Task::Dir(frame)),
+        }
+        Ok(())
+    }
+
     /// Takes one message; `false` after the last.
     fn take(&mut self, message: FromSource, cost: u64) -> Result<bool> {
         let shared = self.shared;
@@ -137,12 +152,13 @@ impl Ear<'_> {
             FromSource::Hello(hello) => shared.hello.put(hello),
             FromSource::Owners(queries) => self.answer_owners(&queries)?,
             FromSource::Scanned(scanned) => shared.scanned.put(scanned),
-            FromSource::Listing(message) => shared.listings.push(Reply { message, cost }),
             FromSource::Links { groups, last } => shared.links.push(Reply {
                 message: (groups, last),
                 cost,
             }),
-            FromSource::Dir(dir) => self.queue(Task::Dir(dir, cost)),
+            FromSource::Listing(_) | FromSource::Dir(_) => {
+                return Err(Error::protocol("a listing in disguise"));
+            }
             FromSource::Streamed(dir) => self.queue(Task::Streamed(dir)),
             FromSource::Begin {
                 id,
@@ -189,6 +205,12 @@ impl Ear<'_> {
     fn queue(&self, task: Task) {
         self.shared.pending.add(1);
         self.shared.tasks.push(task);
+    }
+
+    /// The same for work in one directory.
+    fn queue_into(&self, dir: &RelPath, task: Task) {
+        self.shared.pending.add(1);
+        self.shared.tasks.push_into(dir, task);
     }
 
     fn answer_owners(&mut self, queries: &[OwnerQuery]) -> Result<()> {

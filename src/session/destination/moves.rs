@@ -37,7 +37,7 @@ impl Session<'_> {
         lister: &Lister<'_>,
         ours: &Scan,
     ) -> Result<()> {
-        if lister.only.is_some() {
+        if lister.only.is_some() || (plan.trees.is_empty() && plan.files.is_empty()) {
             return Ok(());
         }
         let mut finder = Finder {
@@ -258,11 +258,16 @@ impl Finder<'_> {
         if plan.extraneous.is_empty() || !plan.files.iter().any(|file| is_candidate(&file)) {
             return Ok(());
         }
-        let mut pool = self.extraneous_files(&plan.extraneous)?;
+        let new = plan.files.iter().filter(|file| is_candidate(file));
+        let mut pool = new
+            .map(|file| (self.key(&file.entry), Candidates::default()))
+            .collect();
+        self.fill(&mut pool, &plan.extraneous)?;
         let mut wanted = Compact::default();
         let mut rest = Compact::default();
         for file in std::mem::take(&mut plan.files) {
-            match is_candidate(&file) && pool.contains_key(&self.key(&file.entry)) {
+            let candidates = pool.get(&self.key(&file.entry));
+            match is_candidate(&file) && candidates.is_some_and(|found| !found.unread.is_empty()) {
                 true => wanted.push(file),
                 false => rest.push(file),
             }
@@ -334,17 +339,22 @@ impl Finder<'_> {
         (entry.meta.size, mtime)
     }
 
-    /// All files that only the destination has, also in directories that only it has.
-    fn extraneous_files(&self, extraneous: &[Extraneous]) -> Result<HashMap<FileKey, Candidates>> {
-        let mut pool: HashMap<FileKey, Candidates> = HashMap::new();
+    /// Adds all files that only the destination has, also in directories that only it has, to those
+    /// of their size and time, where such are looked for.
+    fn fill(
+        &self,
+        pool: &mut HashMap<FileKey, Candidates>,
+        extraneous: &Compact<Extraneous>,
+    ) -> Result<()> {
         let mut scratch = ListScratch::new();
         let mut stack = Vec::new();
         for extra in extraneous {
             match extra.kind {
                 EntryKind::File => {
                     let mtime = extra.mtime.cut(self.lister.rules.granularity_ns);
-                    let candidates = pool.entry((extra.size, mtime)).or_default();
-                    candidates.unread.push(extra.path.clone());
+                    if let Some(candidates) = pool.get_mut(&(extra.size, mtime)) {
+                        candidates.unread.push(extra.path.clone());
+                    }
                 }
                 EntryKind::Dir => stack.push(extra.path.clone()),
                 _ => {}
@@ -356,19 +366,20 @@ impl Finder<'_> {
             let Ok(listing) = self.lister.list(&dir, &mut scratch) else {
                 continue;
             };
-            for entry in listing.rows.into_iter().map(|row| row.entry) {
-                let path = dir.join(&entry.name);
+            for row in &listing.rows {
+                let entry = &row.entry;
                 match entry.meta.kind {
                     EntryKind::File => {
-                        let candidates = pool.entry(self.key(&entry)).or_default();
-                        candidates.unread.push(path);
+                        if let Some(candidates) = pool.get_mut(&self.key(entry)) {
+                            candidates.unread.push(dir.join(&entry.name));
+                        }
                     }
-                    EntryKind::Dir => stack.push(path),
+                    EntryKind::Dir => stack.push(dir.join(&entry.name)),
                     _ => {}
                 }
             }
         }
-        Ok(pool)
+        Ok(())
     }
 
     /// What was moved is not there any more to be deleted, or to be copied from.
@@ -386,12 +397,15 @@ impl Finder<'_> {
             let top = ancestors(&moved.from).find(|at| self.going.contains(at));
             *within.entry(top.unwrap_or_default()).or_default() += moved.entries;
         }
-        plan.extraneous
-            .retain(|extra| !self.taken.contains(&extra.path));
-        for extra in &mut plan.extraneous {
-            let gone = within.get(&extra.path).copied().unwrap_or_default();
-            extra.entries = extra.entries.saturating_sub(gone);
-        }
+        let left = std::mem::take(&mut plan.extraneous).into_iter();
+        plan.extraneous = left
+            .filter(|extra| !self.taken.contains(&extra.path))
+            .map(|extra| {
+                let gone = within.get(&extra.path).copied().unwrap_or_default();
+                let entries = extra.entries.saturating_sub(gone);
+                Extraneous { entries, ..extra }
+            })
+            .collect();
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) struct Plan {
     /// Linked files of which content differs, until it is known which name leads.
     pub(super) linked: BTreeMap<RelPath, FilePlan>,
     /// Entries that only the destination has.
-    pub(super) extraneous: Vec<Extraneous>,
+    pub(super) extraneous: Compact<Extraneous>,
     /// What stands where something of another kind shall be; always a directory or in the way of
     /// one.
     pub(super) conflicts: Vec<Extraneous>,
@@ -179,6 +179,41 @@ pub(super) struct Extraneous {
     pub(super) mtime: Timestamp,
     /// Whether it is on another filesystem than the root.
     pub(super) elsewhere: bool,
+}
+
+impl Pack for Extraneous {
+    type Rest<'a> = (EntryKind, u64, bool, u64, Timestamp, bool);
+    type Read = (EntryKind, u64, bool, u64, Timestamp, bool);
+
+    fn key(&self) -> &[u8] {
+        self.path.as_bytes()
+    }
+
+    fn rest(&self) -> Self::Rest<'_> {
+        (
+            self.kind,
+            self.entries,
+            self.whole,
+            self.size,
+            self.mtime,
+            self.elsewhere,
+        )
+    }
+
+    fn join(
+        key: &[u8],
+        (kind, entries, whole, size, mtime, elsewhere): Self::Read,
+    ) -> Option<Extraneous> {
+        Some(Extraneous {
+            path: RelPath::new(key).ok()?,
+            kind,
+            entries,
+            whole,
+            size,
+            mtime,
+            elsewhere,
+        })
+    }
 }
 
 impl Plan {

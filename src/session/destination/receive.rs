@@ -16,7 +16,7 @@ use crate::manifest::record::Entry;
 use crate::manifest::state::FileFact;
 use crate::path::RelPath;
 use crate::protocol::frame::{Frame, decode_batch};
-use crate::protocol::message::{Fault, StreamedDir};
+use crate::protocol::message::Fault;
 use crate::session::destination::counts::add;
 use crate::session::destination::lane::Lane;
 use crate::session::destination::pending::Arrival;
@@ -29,16 +29,14 @@ pub(super) enum Task {
     Batch(Frame),
     /// Parts of a large file wait in its lane.
     Lane(Arc<Lane>),
-    /// A directory of a stream, with its cost.
-    Dir(StreamedDir, u64),
+    /// A directory of a stream.
+    Dir(Frame),
     /// A stream is complete.
     Streamed(RelPath),
     /// A file that did not come, with its cost.
     Unsent(RelPath, Fault, u64),
     /// A file to ask for.
     Ask(RelPath),
-    /// Files of this machine to copy, with what listing them cost.
-    CopyLocal(Vec<FilePlan>, u64),
     /// The next part of a backlog.
     Backlog(Arc<Backlog>),
     /// Files to copy from others of the destination.
@@ -73,7 +71,7 @@ impl Session<'_> {
                     self.write_part(&lane, part)?;
                 }
             }
-            Task::Dir(dir, cost) => self.write_streamed_dir(dir, cost)?,
+            Task::Dir(frame) => self.write_streamed_dir(&frame)?,
             Task::Streamed(top) => self.pending.streamed(&top)?,
             Task::Unsent(path, why, cost) => {
                 self.pending.fault(self, &path, why)?;
@@ -83,13 +81,6 @@ impl Session<'_> {
             Task::Ask(path) => {
                 settled = 0;
                 self.ask(path)?;
-            }
-            Task::CopyLocal(files, cost) => {
-                settled = files.len();
-                files
-                    .into_iter()
-                    .try_for_each(|file| self.copy_local(file))?;
-                self.give_credit(cost)?;
             }
             Task::Backlog(backlog) => {
                 settled = self.work_off(&backlog)?;
@@ -170,7 +161,7 @@ impl Session<'_> {
     }
 
     /// Copies a file of this machine from the source's tree.
-    fn copy_local(&self, plan: FilePlan) -> Result<()> {
+    pub(super) fn copy_local(&self, plan: FilePlan) -> Result<()> {
         let Some(source) = self.role.local_source else {
             return Err(Error::protocol("a listing without content"));
         };

@@ -3,17 +3,17 @@
 
 use std::collections::HashMap;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 
 use crate::entry::EntryKind;
-use crate::error::Result;
-use crate::events::{Action, Side};
+use crate::error::{Error, Result};
+use crate::events::Side;
 use crate::manifest::record::Entry;
 use crate::path::RelPath;
-use crate::protocol::message::StreamedDir;
+use crate::protocol::frame::{Frame, decode_message};
+use crate::protocol::message::{FromSource, StreamedDir};
+use crate::session::destination::counts::add;
 use crate::session::destination::plan::{FilePlan, all_new};
-use crate::session::destination::receive::Task;
-use crate::session::destination::{ContentInline, FILES_A_TASK, Session, chunks};
+use crate::session::destination::{ContentInline, Session};
 
 /// Hard links met in streams.
 #[derive(Default)]
@@ -25,12 +25,15 @@ pub(super) struct Leaders {
 }
 
 impl Session<'_> {
-    /// Makes what a streamed directory lists; in a dry run only says so.
-    pub(super) fn write_streamed_dir(&self, streamed: StreamedDir, cost: u64) -> Result<()> {
-        let StreamedDir { dir, entries } = streamed;
-        self.counts
-            .streamed_entries
-            .fetch_add(entries.len() as u64, Ordering::Relaxed);
+    /// Makes what a streamed directory lists, and copies its files where they are on this machine;
+    /// in a dry run only says so.
+    pub(super) fn write_streamed_dir(&self, frame: &Frame) -> Result<()> {
+        let FromSource::Dir(StreamedDir { dir, entries }) = decode_message(&frame.body)? else {
+            return Err(Error::protocol(
+                "another message where a directory was meant",
+            ));
+        };
+        add(&self.counts.streamed_entries, entries.len() as u64);
         let mut files = Vec::new();
         for entry in entries {
             let path = dir.join(&entry.name);
@@ -49,27 +52,15 @@ impl Session<'_> {
         }
         let bytes = files.iter().map(|file| file.entry.meta.size).sum();
         self.pending.plan_more(files.len(), bytes);
-        if self.dry_run() {
-            for file in files {
-                self.counts.would_land(&file);
-                self.item(&file.path, EntryKind::File, Action::Transfer, file.changes);
+        for file in files {
+            self.role.cancel.check()?;
+            match self.dry_run() {
+                true => self.say_would_land(&file),
+                false => self.copy_local(file)?,
             }
-            return self.give_credit(cost);
         }
-        if files.is_empty() {
-            return self.give_credit(cost);
-        }
-        // The cost comes back as the files are done: so listing does not run far ahead.
-        self.pending.add(files.len());
-        let chunks = chunks(files, FILES_A_TASK);
-        let share = cost / chunks.len() as u64;
-        self.give_credit(cost - share * chunks.len() as u64)?;
-        for chunk in chunks {
-            self.shared
-                .tasks
-                .push_into(&dir, Task::CopyLocal(chunk, share));
-        }
-        Ok(())
+        // Only now: so listing does not run far ahead.
+        self.give_credit(frame.credit_bytes)
     }
 
     /// Whether the entry is another name of a file that is on its way: it is linked at the end.

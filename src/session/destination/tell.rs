@@ -14,7 +14,7 @@ use crate::path::RelPath;
 use crate::protocol::message::Scanned;
 use crate::session::destination::Session;
 use crate::session::destination::moves::ancestors;
-use crate::session::destination::plan::all_new;
+use crate::session::destination::plan::{FilePlan, all_new};
 
 impl Session<'_> {
     pub(super) fn tell(&self, event: Event) {
@@ -48,6 +48,12 @@ impl Session<'_> {
                 changes,
             }));
         }
+    }
+
+    /// Counts and tells a file that would land if this were no dry run.
+    pub(super) fn say_would_land(&self, file: &FilePlan) {
+        self.counts.would_land(file);
+        self.item(&file.path, EntryKind::File, Action::Transfer, file.changes);
     }
 
     pub(super) fn problem(&self, side: Side, act: &str, path: &RelPath, err: &std::io::Error) {
