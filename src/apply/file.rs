@@ -18,7 +18,7 @@ use crate::options::Fsync;
 use crate::path::{Name, RelPath};
 
 /// How much is copied at a time, in bytes: within the second-level cache.
-pub(super) const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 256 << 10;
 
 /// A file that has its name now.
 #[derive(Debug)]

@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io;
-use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use crate::delta::{
-    BlockSums, Draft, Op, SignatureSpec, UntilCancelled, WindowSize, hash_file, sum_file, zeros,
+    self, BlockSums, Draft, Op, SignatureSpec, UntilCancelled, WindowSize, hash_file, sum_file,
+    zeros,
 };
 use crate::digest::ContentHash;
 use crate::error::{Error, Result};
@@ -129,7 +129,7 @@ impl Large<'_> {
 
     /// Finds what the destination has already.
     fn draft(&self, len: u64, basis: Basis) -> Result<io::Result<(ContentHash, Vec<Op>)>> {
-        let threads = delta_threads();
+        let threads = delta::threads();
         let file = self.until_cancelled();
         match basis.sums {
             BasisSums::Same(old) => Ok((|| {
@@ -191,7 +191,7 @@ impl Large<'_> {
             if *signature.spec() != spec {
                 return Err(Error::protocol("another signature than was asked for"));
             }
-            if let Err(err) = draft.search(&signature, &self.until_cancelled(), delta_threads()) {
+            if let Err(err) = draft.search(&signature, &self.until_cancelled(), delta::threads()) {
                 return Ok(Err(err));
             }
         }
@@ -269,8 +269,4 @@ fn overlaps(ranges: &[Range<u64>], within: Range<u64>) -> impl Iterator<Item = R
         .take_while(move |range| range.start < within.end)
         .map(move |range| range.start.max(within.start)..range.end.min(within.end))
         .filter(|range| !range.is_empty())
-}
-
-fn delta_threads() -> NonZeroUsize {
-    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
