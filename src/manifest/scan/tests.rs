@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::*;
-use crate::events::{Cancel, Silent};
+use crate::events::{Cancel, Side, Silent};
 use crate::filter::Rules;
 use crate::fs::{Dir, stat_path};
 use crate::manifest::links::Links;
