@@ -221,12 +221,7 @@ impl Session<'_> {
                 add(&self.counts.copied_locally, 1);
                 let from = relocation.from.clone();
                 let action = Action::CopyLocal { from };
-                self.item(
-                    &relocation.to,
-                    EntryKind::File,
-                    action,
-                    super::plan::all_new(),
-                );
+                self.item(&relocation.to, EntryKind::File, action, relocation.changes);
                 Ok(())
             }
             Err(failure) => self.failed(&relocation.to, failure),
