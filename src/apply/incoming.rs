@@ -201,9 +201,12 @@ impl Incoming {
         Ok(())
     }
 
-    /// Writes a part that came as it is.
+    /// Writes a part that came as it is. An empty one tells that there is a hole before it.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
         self.expect(offset, bytes.len() as u64)?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
         self.file.write_all_at(bytes, offset).during("write")?;
         self.sums.push(bytes);
         self.at += bytes.len() as u64;

@@ -34,6 +34,9 @@ pub(super) struct Plan {
     pub(super) moves: Compact<Relocation>,
     /// Entries to copy from others of the destination.
     pub(super) copies: Compact<Relocation>,
+    /// Files to copy over those that have their names, in rounds: each after the copies and the
+    /// round before it, which read what it replaces.
+    pub(super) shifts: Vec<Compact<Relocation>>,
     /// Names to link.
     pub(super) links: Vec<PlannedLink>,
     /// Linked files of which content differs, until it is known which name leads.
@@ -133,27 +136,29 @@ pub(super) struct Relocation {
     pub(super) entry: Entry,
     /// How many entries it is, itself included.
     pub(super) entries: u64,
+    pub(super) changes: Changes,
 }
 
 impl Pack for Relocation {
-    type Rest<'a> = (&'a RelPath, Nameless<'a>, u64);
-    type Read = (RelPath, NamelessRead, u64);
+    type Rest<'a> = (&'a RelPath, Nameless<'a>, u64, Changes);
+    type Read = (RelPath, NamelessRead, u64, Changes);
 
     fn key(&self) -> &[u8] {
         self.to.as_bytes()
     }
 
     fn rest(&self) -> Self::Rest<'_> {
-        (&self.from, self.entry.rest(), self.entries)
+        (&self.from, self.entry.rest(), self.entries, self.changes)
     }
 
-    fn join(key: &[u8], (from, entry, entries): Self::Read) -> Option<Relocation> {
+    fn join(key: &[u8], (from, entry, entries, changes): Self::Read) -> Option<Relocation> {
         let to = RelPath::new(key).ok()?;
         Some(Relocation {
             entry: Entry::join(to.file_name()?.as_bytes(), entry)?,
             from,
             to,
             entries,
+            changes,
         })
     }
 }
