@@ -1,7 +1,7 @@
 //! What earlier runs learnt of a root, in an embedded database. A cache: a run is right without
 //! it, and every row is believed only where the file or directory is as it was.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -194,14 +194,12 @@ impl FactBook {
         for (path, facts) in facts.by_dir {
             // A directory that is gone has nothing to be remembered.
             if let Ok(stat) = root.open_dir(&path).and_then(|dir| dir.stat_self()) {
-                let mut all = facts;
-                let known = state.facts(&stat);
-                all.sort_unstable_by_key(|fact| fact.ino);
-                let is_new = |ino| all.binary_search_by_key(&ino, |new| new.ino).is_ok();
-                let old: Vec<_> = known.iter().filter(|old| !is_new(old.ino)).collect();
-                all.reserve_exact(old.len());
-                all.extend(old);
-                update.files(&stat, all);
+                let key = file_key(&stat);
+                let row = match update.files.remove(&key) {
+                    Some(row) => merged(facts, row.as_chunks().0),
+                    None => merged(facts, state.facts(&stat).rows()),
+                };
+                update.files.insert(key, row);
             }
         }
     }
@@ -215,7 +213,8 @@ impl FactBook {
 #[derive(Debug, Default)]
 pub struct StateUpdate {
     dirs: Vec<([u8; 24], DirFact)>,
-    files: Vec<([u8; 16], Vec<FileFact>)>,
+    /// Rows as they are stored: of a huge directory there should be one copy.
+    files: BTreeMap<[u8; 16], Vec<u8>>,
 }
 
 impl StateUpdate {
@@ -225,16 +224,8 @@ impl StateUpdate {
     }
 
     /// Keeps what a directory's files hashed to.
-    pub fn files(&mut self, dir: &Stat, mut facts: Vec<FileFact>) {
-        facts.sort_unstable_by_key(|fact| fact.ino);
-        facts.dedup_by_key(|fact| fact.ino);
-        self.files.push((file_key(dir), facts));
-    }
-
-    /// Takes another update's rows.
-    pub fn absorb(&mut self, mut other: StateUpdate) {
-        self.dirs.append(&mut other.dirs);
-        self.files.append(&mut other.files);
+    pub fn files(&mut self, dir: &Stat, facts: Vec<FileFact>) {
+        self.files.insert(file_key(dir), merged(facts, &[]));
     }
 
     /// Whether there is nothing to store.
@@ -341,7 +332,6 @@ impl State {
         self.files = None;
         // Sorted inserts fill pages one after the other: twice as fast, half the size.
         update.dirs.sort_unstable_by_key(|(key, _)| *key);
-        update.files.sort_unstable_by_key(|(key, _)| *key);
         let mut write = self.database.begin_write()?;
         // Losing the last run's rows costs time only, but a torn file would cost a rebuild.
         write.set_durability(Durability::Immediate)?;
@@ -370,16 +360,27 @@ fn write_rows(write: &WriteTransaction, update: StateUpdate) -> Result<(), redb:
         dirs.insert(&key[..], &value[..])?;
     }
     let mut files = write.open_table(FILES)?;
-    let mut value = Vec::new();
-    for (key, facts) in update.files {
-        value.clear();
-        value.reserve_exact(facts.len() * FileFact::BYTES);
-        facts.iter().for_each(|fact| fact.encode(&mut value));
-        // Of a huge directory they are many: the database is about to copy them.
-        drop(facts);
-        files.insert(&key[..], value.as_slice())?;
+    for (key, row) in update.files {
+        files.insert(&key[..], row.as_slice())?;
     }
     Ok(())
+}
+
+/// A row of new facts and of those old ones that are of other files.
+fn merged(mut new: Vec<FileFact>, old: &[[u8; FileFact::BYTES]]) -> Vec<u8> {
+    new.sort_unstable_by_key(|fact| fact.ino);
+    new.dedup_by_key(|fact| fact.ino);
+    let mut row = Vec::with_capacity((new.len() + old.len()) * FileFact::BYTES);
+    let mut old = old.iter().peekable();
+    for fact in new {
+        while let Some(before) = old.next_if(|old| FileFact::ino_of(old) < fact.ino) {
+            row.extend_from_slice(before);
+        }
+        old.next_if(|old| FileFact::ino_of(old) == fact.ino);
+        fact.encode(&mut row);
+    }
+    row.extend(old.flatten());
+    row
 }
 
 /// Drops the rows of rules that were not used for the longest time, so that every combination of

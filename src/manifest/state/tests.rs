@@ -153,10 +153,16 @@ fn hashes_of_a_run_join_those_of_earlier_ones() {
     let root = Dir::open_root(dir.path()).unwrap();
     book.store_into(&root, &state, &mut update);
     state.store(update, &[]).unwrap();
-    assert_eq!(
-        state.facts(&stat).iter().collect::<Vec<_>>(),
-        [fact(2), newer]
-    );
+    let known = |state: &State| state.facts(&stat).iter().collect::<Vec<_>>();
+    assert_eq!(known(&state), [fact(2), newer.clone()]);
+
+    // What a scan has found out already is not lost to what is written afterwards.
+    let mut update = StateUpdate::default();
+    update.files(&stat, vec![fact(7), fact(3)]);
+    book.note(&RelPath::root(), newer.clone());
+    book.store_into(&root, &state, &mut update);
+    state.store(update, &[]).unwrap();
+    assert_eq!(known(&state), [fact(3), newer, fact(7)]);
 }
 
 #[test]
