@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // A benchmark that unwraps has said what it expects.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use cutover::apply::{Applier, ApplyOptions, Aside};
 use cutover::digest::ContentHash;
@@ -146,7 +147,7 @@ fn patched_file(bencher: Bencher<'_, '_>, base: &str) {
             let applier = applier(&root);
             let existing = applier.existing(&at).unwrap();
             let mut incoming = applier
-                .begin(&at, LARGE_BYTES as u64, Some(existing))
+                .begin(&at, LARGE_BYTES as u64, Some(Arc::new(existing)))
                 .unwrap();
             for (number, piece) in new.chunks(PIECE_BYTES).enumerate() {
                 let offset = (number * PIECE_BYTES) as u64;

@@ -139,7 +139,7 @@ fn without_state(bencher: Bencher<'_, '_>, depth: Depth) {
 #[divan::bench(sample_count = 20, args = DEPTHS)]
 fn with_state(bencher: Bencher<'_, '_>, depth: Depth) {
     let home = std::env::var_os(HOME).unwrap();
-    let mut state = State::open(&Path::new(&home).join("tree")).unwrap();
+    let state = State::open(&Path::new(&home).join("tree")).unwrap();
     let learnt = scan_with(depth, 2, Some(&state)).update;
     state.store(learnt, &[]).unwrap();
     bencher

@@ -19,6 +19,14 @@ impl Digest {
     pub fn of(bytes: &[u8]) -> Digest {
         Digest(*blake3::hash(bytes).as_bytes())
     }
+
+    /// Its first 8 bytes, big-endian: enough where thousands are compared one by one, and a
+    /// collision hides one change until the next.
+    pub fn cut(&self) -> u64 {
+        self.0[..8]
+            .iter()
+            .fold(0, |cut, &byte| cut << 8 | u64::from(byte))
+    }
 }
 
 impl ContentHash {

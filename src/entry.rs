@@ -124,6 +124,11 @@ impl Xattr {
     /// A directory's default ACL's attribute.
     pub const ACL_DEFAULT: &'static [u8] = b"system.posix_acl_default";
 
+    /// The attribute of a file's capabilities.
+    pub const CAPABILITY: &'static [u8] = b"security.capability";
+    /// The label that a host's SELinux policy gives an entry.
+    pub const SELINUX: &'static [u8] = b"security.selinux";
+
     /// Whether this holds a POSIX ACL.
     pub fn is_acl(&self) -> bool {
         self.name == Xattr::ACL_ACCESS || self.name == Xattr::ACL_DEFAULT

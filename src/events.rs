@@ -268,6 +268,13 @@ pub struct Summary {
     pub elapsed: Duration,
 }
 
+impl Summary {
+    /// Whether everything was done that was to be done.
+    pub fn is_complete(&self) -> bool {
+        self.problems == 0 && self.churn == 0
+    }
+}
+
 /// The wish to stop, shared by all threads of a run and by whoever started it.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicBool>);

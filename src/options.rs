@@ -22,6 +22,8 @@ pub struct SyncOptions {
     pub chmod: Vec<String>,
     /// Store ownership, devices and ACLs in rsync's `user.rsync.%stat` attributes.
     pub fake_super: bool,
+    /// Take these from the source's `user.rsync.%stat` attributes, as an earlier run stored them.
+    pub from_fake_super: bool,
     /// How content travels.
     pub transfer: Transfer,
     /// How content is written.
@@ -52,6 +54,12 @@ pub struct Fidelity {
     pub link_times: bool,
     /// Extended attributes other than ACLs.
     pub xattrs: bool,
+    /// Of these, those that only a privileged process can see (`trusted.*`).
+    pub trusted_xattrs: bool,
+    /// Of these, those that only a privileged process can set (`security.*`), but for capabilities.
+    pub security_xattrs: bool,
+    /// Of these, the capabilities of files (`security.capability`).
+    pub capabilities: bool,
     /// POSIX ACLs.
     pub acls: bool,
     /// Which names share one file.
@@ -77,6 +85,9 @@ impl Default for Fidelity {
             dir_times: true,
             link_times: true,
             xattrs: true,
+            trusted_xattrs: true,
+            security_xattrs: true,
+            capabilities: true,
             acls: true,
             hard_links: true,
             symlinks: true,

@@ -1,5 +1,8 @@
 //! The command line from outside: what it prints, where, and with which exit code.
 
+// Helpers of tests unwrap as tests do.
+#![allow(clippy::unwrap_used)]
+
 use std::process::{Command, Output, Stdio};
 
 fn cutover(args: &[&str]) -> Output {
@@ -177,6 +180,14 @@ fn a_manifest_is_not_written_into_its_directory() {
     ]);
     assert!(said.contains("put it elsewhere with -o FILE"), "{said}");
     assert!(!inside.exists());
+}
+
+#[test]
+fn a_manifest_is_of_a_directory() {
+    let said = refused(&["manifest", "Cargo.toml"]);
+    assert!(said.contains("Cargo.toml is no directory"), "{said}");
+    let said = refused(&["manifest", "host:/srv"]);
+    assert!(said.contains("run cutover manifest there"), "{said}");
 }
 
 #[test]

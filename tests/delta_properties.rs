@@ -6,7 +6,7 @@
 use std::num::NonZeroUsize;
 
 use cutover::delta::{
-    BlockSize, BlockSums, Draft, Op, Signature, SignatureSpec, SumBuilder, WindowSize, hash_file,
+    BlockSize, Draft, Op, Signature, SignatureSpec, Subtrees, SumBuilder, WindowSize, hash_file,
     sum_file,
 };
 use cutover::digest::ContentHash;
@@ -29,7 +29,7 @@ fn block(kib: u32) -> BlockSize {
     BlockSize::new(kib << 10).unwrap()
 }
 
-fn sums_of(bytes: &[u8], block: BlockSize) -> (ContentHash, BlockSums) {
+fn sums_of(bytes: &[u8], block: BlockSize) -> (ContentHash, Subtrees) {
     let (hash, sums) = sum_file(bytes, bytes.len() as u64, block, TWO).unwrap();
     (hash, sums.unwrap())
 }
@@ -47,7 +47,7 @@ fn searched(basis: &[u8], new: &[u8], window: WindowSize) -> Vec<Op> {
 fn staged(basis: &[u8], new: &[u8], block: BlockSize) -> (Vec<Op>, usize) {
     let (_, basis_sums) = sums_of(basis, block);
     let (_, new_sums) = sums_of(new, block);
-    let mut draft = Draft::aligned(&basis_sums, &new_sums, new).unwrap();
+    let mut draft = Draft::aligned(&basis_sums.sums(), &new_sums.sums(), new).unwrap();
     let mut requests = 0;
     while let Some(spec) = draft.request() {
         requests += 1;
@@ -205,6 +205,59 @@ proptest! {
 }
 
 #[test]
+fn blocks_taken_by_their_values_hash_as_if_they_were_read() {
+    let bytes = noise(900 * KIB + 5, 11);
+    for kib in [1, 16, 256] {
+        let (hash, known) = sums_of(&bytes, block(kib));
+        for read_every in [2, 3, 1000] {
+            let mut builder = SumBuilder::new(block(kib));
+            let mut taken = 0;
+            for (i, part) in bytes.chunks(kib as usize * KIB).enumerate() {
+                let at = (i * kib as usize * KIB) as u64;
+                let value = known.whole_block(at).filter(|_| i % read_every != 1);
+                if value.is_some_and(|value| builder.push_known(value)) {
+                    taken += 1;
+                } else {
+                    builder.push(part);
+                }
+            }
+            assert_eq!(builder.finish(), (hash, Some(known.clone())));
+            assert!(taken > 0, "of {kib} KiB");
+        }
+    }
+}
+
+#[test]
+fn a_file_resembles_its_old_version_until_much_of_it_is_new() {
+    let old = noise(8 << 20, 13);
+    let sums = sums_of(&old, block(16)).1.sums();
+    let resemble = |new: &[u8]| sums.resemble(new, new.len() as u64).unwrap();
+    assert!(resemble(&old));
+    let mut edited = old.clone();
+    edited[..512 * KIB].fill(0);
+    assert!(resemble(&edited));
+    assert!(resemble(&old[..7 << 20]));
+    edited[..2 << 20].fill(0);
+    assert!(!resemble(&edited));
+    assert!(!resemble(&noise(8 << 20, 14)));
+    assert!(!resemble(&old[..3 << 20]), "a small part of it");
+}
+
+#[test]
+fn a_value_is_taken_only_between_blocks_and_not_for_the_first() {
+    let bytes = noise(64 * KIB, 12);
+    let (_, known) = sums_of(&bytes, block(16));
+    let mut builder = SumBuilder::new(block(16));
+    let first = known.whole_block(0).unwrap();
+    assert!(!builder.push_known(first));
+    builder.push(&bytes[..100]);
+    assert!(!builder.push_known(first));
+    builder.push(&bytes[100..16 * KIB]);
+    assert!(builder.push_known(known.whole_block(16 << 10).unwrap()));
+    assert!(known.whole_block(1).is_none());
+}
+
+#[test]
 fn sums_merge_to_the_plain_hash_around_every_boundary() {
     let bytes = noise(600 * KIB, 1);
     for kib in [1, 2, 16, 256] {
@@ -221,7 +274,7 @@ fn sums_merge_to_the_plain_hash_around_every_boundary() {
                 let (hash, sums) = sums_of(bytes, block(kib));
                 assert_eq!(hash, ContentHash::of(bytes), "{len} in blocks of {size}");
                 assert_eq!(hash, hash_file(bytes, len as u64).unwrap());
-                assert_eq!(sums.sums().len(), len.div_ceil(size));
+                assert_eq!(sums.sums().sums().len(), len.div_ceil(size));
             }
         }
     }
@@ -323,8 +376,8 @@ fn scattered_edits_of_a_large_file_cost_little_on_the_wire() {
     let block = BlockSize::for_len(1 << 30);
     let (_, basis_sums) = sums_of(&basis, block);
     let (_, new_sums) = sums_of(&new, block);
-    let mut draft = Draft::aligned(&basis_sums, &new_sums, &new).unwrap();
-    let mut wire = basis_sums.as_bytes().len();
+    let mut draft = Draft::aligned(&basis_sums.sums(), &new_sums.sums(), &new).unwrap();
+    let mut wire = basis_sums.sums().as_bytes().len();
     while let Some(spec) = draft.request() {
         let signature = Signature::of_basis(&basis, spec, TWO).unwrap();
         wire += signature.as_bytes().len();

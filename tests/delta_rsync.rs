@@ -60,7 +60,9 @@ fn literal_bytes(basis: &[u8], new: &[u8]) -> u64 {
         Mode::Staged(block) => {
             let (_, basis_sums) = sum_file(basis, basis_len, block, TWO).unwrap();
             let (_, new_sums) = sum_file(new, new_len, block, TWO).unwrap();
-            let mut draft = Draft::aligned(&basis_sums.unwrap(), &new_sums.unwrap(), new).unwrap();
+            let mut draft =
+                Draft::aligned(&basis_sums.unwrap().sums(), &new_sums.unwrap().sums(), new)
+                    .unwrap();
             while let Some(spec) = draft.request() {
                 let signature = Signature::of_basis(basis, spec, TWO).unwrap();
                 draft.search(&signature, new, TWO).unwrap();

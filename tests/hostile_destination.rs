@@ -42,6 +42,7 @@ impl Source {
         source.say(&Open {
             side: Side::Source,
             root: lab.src.as_os_str().as_encoded_bytes().to_vec(),
+            sudo: false,
             options,
             mode: Mode::Sync,
         });

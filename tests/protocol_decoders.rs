@@ -193,6 +193,7 @@ fn honest_bodies() -> Vec<Vec<u8>> {
     let open = Open {
         side: Side::Source,
         root: b"/srv".to_vec(),
+        sudo: false,
         options: SyncOptions::default(),
         mode: Mode::Sync,
     };

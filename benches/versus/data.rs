@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// How much of everything.
@@ -14,6 +14,8 @@ pub(crate) struct Sizes {
     pub(crate) small_files: usize,
     /// The large file, in MiB.
     pub(crate) big_mib: u64,
+    /// How many directories a file of a tree is beneath.
+    pub(crate) levels: usize,
 }
 
 /// As many as a source tree has in a directory, or a little more.
@@ -67,27 +69,75 @@ pub(crate) enum Content {
     Holes,
 }
 
-/// Makes a tree of `files` files, 50 in a directory, 100 directories in another.
-pub(crate) fn tree(root: &Path, files: usize, content: Content) {
-    let mut noise = Noise::seeded(1);
-    let pool = noise.bytes(1 << 20);
-    let dirs = files.div_ceil(FILES_PER_DIR);
-    for dir in 0..dirs {
-        let path = root.join(format!("group-{:03}/dir-{dir:05}", dir / 100));
-        fs::create_dir_all(&path).unwrap();
-        for number in dir * FILES_PER_DIR..files.min((dir + 1) * FILES_PER_DIR) {
-            let file = File::create(path.join(format!("file-{number:07}.dat"))).unwrap();
-            let size = noise.size(MEAN_FILE_BYTES).min(pool.len() as u64 / 2);
-            match content {
-                Content::Holes => file.set_len(size).unwrap(),
-                Content::Noise => {
-                    let start = noise.number() as usize % (pool.len() / 2);
-                    let bytes = &pool[start..start + size as usize];
-                    file.write_all_at(bytes, 0).unwrap();
-                }
+/// What small files are made of: each is a piece of a pool of noise.
+struct Pool {
+    noise: Noise,
+    bytes: Vec<u8>,
+}
+
+impl Pool {
+    fn seeded(seed: u64) -> Pool {
+        let mut noise = Noise::seeded(seed);
+        let bytes = noise.bytes(1 << 20);
+        Pool { noise, bytes }
+    }
+
+    /// Makes the next file.
+    fn make(&mut self, path: &Path, number: u64, content: Content) {
+        let file = File::create(path).unwrap();
+        let longest = self.bytes.len() / 2;
+        let size = self.noise.size(MEAN_FILE_BYTES).min(longest as u64);
+        match content {
+            Content::Holes => file.set_len(size).unwrap(),
+            Content::Noise => {
+                let start = self.noise.number() as usize % longest;
+                let bytes = &self.bytes[start..start + size as usize];
+                file.write_all_at(bytes, 0).unwrap();
             }
-            age(&file, number as u64);
         }
+        age(&file, number);
+    }
+}
+
+/// Where a tree has its directory of this number: 100 of them are in another, and what `levels`
+/// there are beyond that is above both.
+pub(crate) fn dir(number: usize, levels: usize) -> PathBuf {
+    let mut path: PathBuf = (2..levels)
+        .map(|level| format!("level-{level:02}"))
+        .collect();
+    if levels > 1 {
+        path.push(format!("group-{:03}", number / 100));
+    }
+    path.join(format!("dir-{number:05}"))
+}
+
+/// Makes a tree of `files` files, 50 in a directory.
+pub(crate) fn tree(root: &Path, files: usize, levels: usize, content: Content) {
+    let mut pool = Pool::seeded(1);
+    for number in 0..files.div_ceil(FILES_PER_DIR) {
+        let path = root.join(dir(number, levels));
+        fs::create_dir_all(&path).unwrap();
+        for file in number * FILES_PER_DIR..files.min((number + 1) * FILES_PER_DIR) {
+            pool.make(
+                &path.join(format!("file-{file:07}.dat")),
+                file as u64,
+                content,
+            );
+        }
+    }
+}
+
+/// Adds a thousand files to a tree of `files`, ten in each of a hundred directories.
+pub(crate) fn add(root: &Path, files: usize, levels: usize, seed: u64) {
+    let mut pool = Pool::seeded(seed);
+    let dirs = files.div_ceil(FILES_PER_DIR);
+    for number in 0..1000 {
+        let dir = root.join(dir(number / 10 * dirs / 100, levels));
+        pool.make(
+            &dir.join(format!("new-{seed}-{number:03}.dat")),
+            seed,
+            Content::Noise,
+        );
     }
 }
 
@@ -95,9 +145,13 @@ pub(crate) fn tree(root: &Path, files: usize, content: Content) {
 pub(crate) fn flat(root: &Path, files: usize) {
     fs::create_dir_all(root).unwrap();
     for number in 0..files {
-        let file = File::create(root.join(format!("file-{number:07}.dat"))).unwrap();
-        age(&file, number as u64);
+        empty(&root.join(format!("file-{number:07}.dat")), number as u64);
     }
+}
+
+/// Makes an empty file.
+pub(crate) fn empty(path: &Path, number: u64) {
+    age(&File::create(path).unwrap(), number);
 }
 
 /// Makes a file of `mib` MiB of noise.
@@ -113,16 +167,16 @@ pub(crate) fn big(path: &Path, mib: u64, seed: u64) {
 }
 
 /// Changes 200 pages of a file in place.
-pub(crate) fn edit(path: &Path) {
+pub(crate) fn edit(path: &Path, seed: u64) {
     let file = File::options().write(true).open(path).unwrap();
     let pages = file.metadata().unwrap().len() / EDIT_BYTES;
-    let mut noise = Noise::seeded(99);
+    let mut noise = Noise::seeded(seed);
     for _ in 0..EDITS {
         let page = noise.number() % pages;
         let bytes = noise.bytes(EDIT_BYTES as usize);
         file.write_all_at(&bytes, page * EDIT_BYTES).unwrap();
     }
-    age(&file, 1_000_000_000);
+    age(&file, seed);
 }
 
 /// Gives a file a time of its own, long ago, so that nothing is suspected of having just changed.

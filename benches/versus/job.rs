@@ -27,6 +27,8 @@ pub(crate) enum Tool {
     /// With the cipher that ours prefers.
     RsyncGcm,
     Cp,
+    /// With the metadata that it keeps.
+    Rclone,
     /// Two tars and ssh between them.
     Tar,
 }
@@ -39,6 +41,7 @@ impl Tool {
             Tool::Rsync => "rsync",
             Tool::RsyncGcm => "rsync, aes-gcm",
             Tool::Cp => "cp -a",
+            Tool::Rclone => "rclone sync -M",
             Tool::Tar => "tar | ssh | tar",
         }
     }
@@ -49,7 +52,11 @@ impl Tool {
     }
 
     pub(crate) fn is_installed(self, stage: &Stage) -> bool {
-        stage.has_rsync || !matches!(self, Tool::Rsync | Tool::RsyncGcm)
+        match self {
+            Tool::Rsync | Tool::RsyncGcm => stage.has_rsync,
+            Tool::Rclone => stage.has_rclone,
+            Tool::Cutover | Tool::Durable | Tool::Cp | Tool::Tar => true,
+        }
     }
 }
 
@@ -66,8 +73,10 @@ pub(crate) struct Job<'a> {
     pub(crate) tool: Tool,
     pub(crate) flags: Flags,
     pub(crate) far: bool,
+    /// Of the link to the far side, beyond what the loopback takes.
+    pub(crate) round_trip_ms: u32,
     pub(crate) src: &'a Path,
-    pub(crate) dst: &'a Path,
+    pub(crate) dst: PathBuf,
 }
 
 /// What a run took.
@@ -167,7 +176,13 @@ impl Job<'_> {
             Tool::Durable => self.cutover(&[]),
             Tool::Rsync => self.rsync(""),
             Tool::RsyncGcm => self.rsync(&format!(" -c {GCM}")),
-            Tool::Cp => vec!["cp".into(), "-aT".into(), self.src.into(), self.dst.into()],
+            Tool::Cp => vec![
+                "cp".into(),
+                "-aT".into(),
+                self.src.into(),
+                self.dst.clone().into(),
+            ],
+            Tool::Rclone => self.rclone(),
             Tool::Tar => self.tar(),
         }
     }
@@ -177,7 +192,7 @@ impl Job<'_> {
         words.extend(self.flags.cutover.iter().chain(more).map(OsString::from));
         if self.far {
             let mut option = OsString::from("--ssh-option=-F");
-            option.push(self.stage.sshd.ssh_config());
+            option.push(self.stage.ssh_config(self.round_trip_ms));
             words.extend([option, "--agent-path".into(), self.far_script().into()]);
         }
         words.extend([self.src.into(), self.far_path("")]);
@@ -190,7 +205,7 @@ impl Job<'_> {
         if self.far {
             let mut path = OsString::from("--rsync-path=");
             path.push(self.far_script());
-            let shell = format!("{}{ssh}", self.stage.sshd.shell());
+            let shell = format!("{}{ssh}", self.ssh());
             words.extend([path, "-e".into(), shell.into()]);
         }
         let mut src = self.src.as_os_str().to_owned();
@@ -200,9 +215,15 @@ impl Job<'_> {
         words
     }
 
+    fn rclone(&self) -> Vec<OsString> {
+        let words = ["rclone", "sync", "-M", "--config", "/dev/null"].map(OsString::from);
+        let trees = [self.src.into(), self.dst.clone().into()];
+        words.into_iter().chain(trees).collect()
+    }
+
     fn tar(&self) -> Vec<OsString> {
         let (src, dst) = (self.src.display(), self.dst.display());
-        let ssh = self.stage.sshd.shell();
+        let ssh = self.ssh();
         // Its default format cuts times to seconds.
         let line = format!(
             "tar --format=posix -C {src} -cf - . | {ssh} {HOST} 'mkdir -p {dst} && tar -C {dst} -xpf -'"
@@ -210,12 +231,17 @@ impl Job<'_> {
         vec!["sh".into(), "-c".into(), line.into()]
     }
 
+    fn ssh(&self) -> String {
+        let config = self.stage.ssh_config(self.round_trip_ms);
+        format!("ssh -F {}", config.display())
+    }
+
     fn far_path(&self, end: &str) -> OsString {
         let mut path = OsString::new();
         if self.far {
             path.push(format!("{HOST}:"));
         }
-        path.push(self.dst);
+        path.push(&self.dst);
         path.push(end);
         path
     }
@@ -238,7 +264,7 @@ impl Job<'_> {
                 };
                 Some(total("Total bytes sent:")? + total("Total bytes received:")?)
             }
-            Tool::Cp | Tool::Tar => None,
+            Tool::Cp | Tool::Rclone | Tool::Tar => None,
         }
     }
 }

@@ -6,7 +6,9 @@
 
 mod calls;
 mod data;
+mod growth;
 mod job;
+mod link;
 mod meter;
 mod report;
 mod scenario;
@@ -20,17 +22,20 @@ mod dump;
 #[path = "../../tests/common/sshd.rs"]
 mod sshd;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use scenario::Scenario;
+use scenario::{Outcome, Scenario};
 use stage::Stage;
 
 /// What to measure and how large.
 #[derive(Parser, Debug)]
-#[command(name = "versus", about = "Measures cutover against rsync, cp and tar")]
+#[command(
+    name = "versus",
+    about = "Measures cutover against rsync, cp, rclone and tar"
+)]
 struct Options {
     /// Only scenarios whose name contains NAME; may be given several times
     #[arg(long, value_name = "NAME")]
@@ -50,9 +55,16 @@ struct Options {
     /// Size of the large file in MiB
     #[arg(long, default_value_t = 512)]
     big_mib: u64,
-    /// The sizes of the record in doc/performance.md: a million files, 100,000 small ones, 1 GiB
+    /// The sizes of the record in doc/performance.md: a million files, 100,000 small ones, 1 GiB;
+    /// the chart of the whole record goes to doc/versus.svg too
     #[arg(long)]
     record: bool,
+    /// Measure how cost grows instead: 10,000 to a million files, 1 MiB to 1 GiB, 1 to 16 levels
+    #[arg(long, conflicts_with = "record")]
+    growth: bool,
+    /// With --growth: files of 4 and 16 GiB too, where the disk has room for four of them
+    #[arg(long, requires = "growth")]
+    long: bool,
     /// Do not count system calls
     #[arg(long)]
     no_calls: bool,
@@ -77,12 +89,14 @@ impl Options {
                 files: 1_000_000,
                 small_files: 100_000,
                 big_mib: 1024,
+                levels: 2,
             };
         }
         data::Sizes {
             files: self.files,
             small_files: self.small_files,
             big_mib: self.big_mib,
+            levels: 2,
         }
     }
 
@@ -92,8 +106,8 @@ impl Options {
 }
 
 fn main() -> ExitCode {
-    // The same program meters each process it starts, on both sides.
-    if let Some(code) = meter::run_if_asked() {
+    // The same program meters each process it starts, on both sides, and delays what they say.
+    if let Some(code) = meter::run_if_asked().or_else(link::run_if_asked) {
         return code;
     }
     let options = Options::parse();
@@ -111,27 +125,57 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let stage = Stage::set(&options.disk, &options.memory, options.sizes());
-    let mut results = Vec::new();
-    for scenario in &chosen {
-        println!("\n{}: {}", scenario.name, scenario.about);
-        let result = scenario::measure(scenario, &stage, options.rounds, !options.no_calls);
-        report::print_table(&result);
-        results.push(result);
-        // After each, so that an interrupted record leaves what it has.
-        report::write_files(&options.out, &results);
-    }
-    println!(
-        "\nresults.json and chart.svg are in {}",
-        options.out.display()
-    );
-    let is_right = |outcome: &scenario::Outcome| {
+    let outcomes = match options.growth {
+        true => grow(&options),
+        false => compare(&options, &chosen),
+    };
+    let is_right = |outcome: &Outcome| {
         let mut contenders = outcome.contenders.iter();
         contenders.all(|contender| contender.wrong.is_empty())
     };
     // A fast run that leaves something wrong is no result.
-    match results.iter().all(is_right) {
+    match outcomes.iter().all(is_right) {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }
+}
+
+/// Measures scenarios at the sizes asked for.
+fn compare(options: &Options, chosen: &[Scenario]) -> Vec<Outcome> {
+    let stage = Stage::set(&options.disk, &options.memory, options.sizes());
+    stage.print_missing();
+    let mut outcomes = Vec::new();
+    for scenario in chosen {
+        let outcome = scenario::measure(scenario, &stage, options.rounds, !options.no_calls);
+        take(outcome, &mut outcomes, &options.out);
+    }
+    if options.record && options.only.is_empty() {
+        let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("doc/versus.svg");
+        std::fs::copy(options.out.join(report::CHART), recorded).unwrap();
+    }
+    outcomes
+}
+
+/// Measures how cost grows, on a stage of its own at each size.
+fn grow(options: &Options) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    let mut points = growth::points(options.long);
+    points.retain(|point| options.takes(&point.scenario));
+    for point in points {
+        if !point.fits(&options.disk) {
+            println!("\nno room for files of {} MiB", point.sizes.big_mib);
+            continue;
+        }
+        let stage = Stage::set(&options.disk, &options.memory, point.sizes);
+        let outcome = scenario::measure(&point.scenario, &stage, options.rounds, false);
+        take(outcome, &mut outcomes, &options.out.join("growth"));
+    }
+    outcomes
+}
+
+/// Reports an outcome, each as it comes, so that an interrupted record leaves what it has.
+fn take(outcome: Outcome, outcomes: &mut Vec<Outcome>, out: &Path) {
+    report::print_table(&outcome);
+    outcomes.push(outcome);
+    report::write_files(out, outcomes);
 }

@@ -10,8 +10,12 @@ use crate::calls;
 use crate::job::{Taken, Tool};
 use crate::scenario::{Contender, Outcome};
 
+/// The name of the file that the chart is in.
+pub(crate) const CHART: &str = "chart.svg";
+
 /// Prints a scenario's table.
 pub(crate) fn print_table(outcome: &Outcome) {
+    println!("\n{}: {}, {}", outcome.name, outcome.about, outcome.size);
     println!(
         "  {:<20} {:>8} {:>15} {:>10} {:>7} {:>11} {:>14} {:>12}",
         "", "median s", "min-max s", "ours/this", "cpu s", "wire bytes", "peak MiB", "calls/file"
@@ -48,13 +52,13 @@ pub(crate) fn print_table(outcome: &Outcome) {
     }
 }
 
-/// Writes `results.json` and `chart.svg`.
+/// Writes `results.json` and [`CHART`].
 pub(crate) fn write_files(dir: &Path, outcomes: &[Outcome]) {
     fs::create_dir_all(dir).unwrap();
     let all: Vec<Value> = outcomes.iter().map(outcome_json).collect();
     let text = serde_json::to_string_pretty(&all).unwrap();
     fs::write(dir.join("results.json"), text).unwrap();
-    fs::write(dir.join("chart.svg"), chart(outcomes)).unwrap();
+    fs::write(dir.join(CHART), chart(outcomes)).unwrap();
 }
 
 impl Contender {
@@ -135,6 +139,7 @@ fn outcome_json(outcome: &Outcome) -> Value {
     json!({
         "scenario": outcome.name,
         "about": outcome.about,
+        "size": outcome.size,
         "files": outcome.entries,
         "contenders": contenders.collect::<Vec<_>>(),
     })
@@ -152,10 +157,11 @@ fn chart(outcomes: &[Outcome]) -> String {
         y += ROW + 6;
         writeln!(
             body,
-            r#"<text x="10" y="{}" font-weight="bold">{}: {}</text>"#,
+            r#"<text x="10" y="{}" font-weight="bold">{}: {}, {}</text>"#,
             y - 5,
             outcome.name,
-            outcome.about
+            outcome.about,
+            outcome.size
         )
         .unwrap();
         let medians: Vec<f64> = outcome

@@ -10,6 +10,7 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
     far: bool,
+    round_trip_ms: u32,
     place: Place,
     flags: Flags,
     trees: Trees,
@@ -54,7 +55,7 @@ const MIRROR: Flags = Flags {
     rsync: &["-a", "--delete"],
 };
 
-const PAIR: &[Tool] = &[Tool::Cutover, Tool::Rsync];
+pub(crate) const PAIR: &[Tool] = &[Tool::Cutover, Tool::Rsync];
 
 impl Scenario {
     /// A push over ssh against rsync alone, with what `rsync -a` keeps.
@@ -63,6 +64,7 @@ impl Scenario {
             name,
             about,
             far: true,
+            round_trip_ms: 0,
             place,
             flags: PLAIN,
             trees,
@@ -87,17 +89,28 @@ impl Scenario {
         Scenario { flags, ..self }
     }
 
-    const fn against(self, tools: &'static [Tool]) -> Scenario {
+    const fn over(self, round_trip_ms: u32) -> Scenario {
+        Scenario {
+            round_trip_ms,
+            ..self
+        }
+    }
+
+    pub(crate) const fn on(self, place: Place) -> Scenario {
+        Scenario { place, ..self }
+    }
+
+    pub(crate) const fn against(self, tools: &'static [Tool]) -> Scenario {
         Scenario { tools, ..self }
     }
 }
 
 /// All scenarios, in the order in which they share data.
-pub(crate) const ALL: [Scenario; 13] = {
+pub(crate) const ALL: [Scenario; 17] = {
     use Place::{Disk, Memory};
-    use Tool::{Cp, Cutover, Durable, Rsync, RsyncGcm, Tar};
+    use Tool::{Cp, Cutover, Durable, Rclone, Rsync, RsyncGcm, Tar};
     let bulk: &[Tool] = &[Cutover, Rsync, RsyncGcm, Tar];
-    let here: &[Tool] = &[Cutover, Rsync, Cp];
+    let here: &[Tool] = &[Cutover, Rsync, Cp, Rclone];
     [
         Scenario::ssh(
             "unchanged-ssh",
@@ -118,6 +131,34 @@ pub(crate) const ALL: [Scenario; 13] = {
             Disk,
             Trees::OneChanged,
         ),
+        Scenario::ssh(
+            "one-changed-50ms-ssh",
+            "one file changed, 50 ms away",
+            Disk,
+            Trees::OneChanged,
+        )
+        .over(50),
+        Scenario::ssh(
+            "one-changed-200ms-ssh",
+            "one file changed, 200 ms away",
+            Disk,
+            Trees::OneChanged,
+        )
+        .over(200),
+        Scenario::ssh(
+            "added-50ms-ssh",
+            "1000 files more, 50 ms away",
+            Disk,
+            Trees::ManyAdded,
+        )
+        .over(50),
+        Scenario::ssh(
+            "added-200ms-ssh",
+            "1000 files more, 200 ms away",
+            Disk,
+            Trees::ManyAdded,
+        )
+        .over(200),
         Scenario::ssh(
             "one-added-ssh",
             "one more file in a huge directory",
@@ -184,10 +225,17 @@ pub(crate) const ALL: [Scenario; 13] = {
     ]
 };
 
+/// The scenario of this name.
+pub(crate) fn named(name: &str) -> Scenario {
+    let mut all = ALL.into_iter();
+    all.find(|scenario| scenario.name == name).unwrap()
+}
+
 /// What was measured.
 pub(crate) struct Outcome {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
+    pub(crate) size: String,
     pub(crate) entries: usize,
     pub(crate) contenders: Vec<Contender>,
 }
@@ -202,6 +250,24 @@ pub(crate) struct Contender {
     pub(crate) wrong: Vec<String>,
 }
 
+impl Contender {
+    fn new(tool: Tool) -> Contender {
+        Contender {
+            tool,
+            runs: Vec::new(),
+            calls: None,
+            wrong: Vec::new(),
+        }
+    }
+
+    /// Counts the system calls of one more run.
+    fn count_calls(&mut self, job: &Job<'_>) {
+        job.watched(Watch::Strace);
+        let counted = |side| calls::read(&job.figures(side));
+        self.calls = Some([counted("near"), counted("far")]);
+    }
+}
+
 /// Runs every contender once a round, in turning order, and checks what each run left.
 pub(crate) fn measure(
     scenario: &Scenario,
@@ -210,27 +276,21 @@ pub(crate) fn measure(
     count_calls: bool,
 ) -> Outcome {
     let set = Set::prepare(stage, scenario.place, scenario.trees);
-    let tools = scenario
-        .tools
-        .iter()
-        .filter(|tool| tool.is_installed(stage));
+    let tools = scenario.tools.iter();
     let mut contenders: Vec<Contender> = tools
-        .map(|&tool| Contender {
-            tool,
-            runs: Vec::new(),
-            calls: None,
-            wrong: Vec::new(),
-        })
+        .filter(|tool| tool.is_installed(stage))
+        .map(|&tool| Contender::new(tool))
         .collect();
     let job = |tool| Job {
         stage,
         tool,
         flags: scenario.flags,
         far: scenario.far,
+        round_trip_ms: scenario.round_trip_ms,
         src: &set.src,
-        dst: &set.dst,
+        dst: set.dst(tool),
     };
-    if set.is_repeated() {
+    if set.is_same() || set.is_followed() {
         // Repeated runs are what the scenario is about: state and caches are there.
         for contender in &contenders {
             job(contender.tool).run();
@@ -238,6 +298,7 @@ pub(crate) fn measure(
     }
     let last = contenders.len() - 1;
     for round in 0..rounds {
+        set.advance();
         for turn in 0..=last {
             let index = (round + turn) % contenders.len();
             let contender = &mut contenders[index];
@@ -245,23 +306,24 @@ pub(crate) fn measure(
             contender.runs.push(job(contender.tool).run());
             // Where runs have nothing to write, the last one's result is all others' too.
             if !set.is_same() || (round, turn) == (rounds - 1, last) {
-                contender.wrong.extend(set.difference());
+                contender.wrong.extend(set.difference(contender.tool));
             }
         }
     }
-    for contender in &mut contenders {
-        if count_calls && stage.has_strace && contender.tool != Tool::Tar {
+    if count_calls && stage.has_strace {
+        set.advance();
+        // tar's far side is not ours to prefix.
+        let watched = contenders.iter_mut().filter(|one| one.tool != Tool::Tar);
+        for contender in watched {
             set.reset();
-            let job = job(contender.tool);
-            job.watched(Watch::Strace);
-            let counted = |side| calls::read(&job.figures(side));
-            contender.calls = Some([counted("near"), counted("far")]);
+            contender.count_calls(&job(contender.tool));
         }
     }
-    set.clear();
+    set.clear(contenders.iter().map(|contender| contender.tool));
     Outcome {
         name: scenario.name,
         about: scenario.about,
+        size: set.size(),
         entries: set.entries,
         contenders,
     }

@@ -1,6 +1,6 @@
-//! A scenario's trees: made once, brought back to where they were before each run, compared after
-//! it.
+//! A scenario's trees: made once, brought to where a run finds them, compared after it.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::process::Command;
 
 use crate::data::{self, Content};
 use crate::dump::Dump;
+use crate::job::Tool;
 use crate::stage::{Place, Stage, copy, remove};
 
 /// Up to this many entries results are compared by the tests' own account of a tree; it holds
@@ -15,9 +16,12 @@ use crate::stage::{Place, Stage, copy, remove};
 const DUMP_ENTRIES: usize = 250_000;
 
 /// The directories of all sets.
-const NAMES: [&str; 6] = ["same", "changed", "added", "small", "moved", "big"];
+const NAMES: [&str; 7] = ["same", "changed", "flat", "grown", "small", "moved", "big"];
 
 /// What is at the source, and at the destination before each run.
+///
+/// Where the source goes on changing, each contender has a destination of its own, as its last run
+/// left it: a standby that is synced again and again, with whatever its tool remembers of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trees {
     /// The same on both sides.
@@ -26,13 +30,15 @@ pub(crate) enum Trees {
     SameContent,
     /// Many small files; nothing.
     New,
-    /// The same but for one file.
+    /// One file of a tree grows.
     OneChanged,
-    /// One huge directory; the same but for one file.
+    /// One file more in a huge directory.
     OneAdded,
-    /// A tree; the same tree under another name.
+    /// A thousand small files more, here and there.
+    ManyAdded,
+    /// A directory gets another name.
     Moved,
-    /// A large file; what it was before 200 pages changed.
+    /// 200 pages of a large file change.
     BigEdited,
     /// A large file; another of the same size.
     BigUnlike,
@@ -47,9 +53,12 @@ pub(crate) struct Set<'a> {
     place: Place,
     home: PathBuf,
     pub(crate) src: PathBuf,
-    pub(crate) dst: PathBuf,
+    /// What contenders that have none of their own write to in turn.
+    dst: PathBuf,
     /// Files, for figures by the file.
     pub(crate) entries: usize,
+    /// The source's account, until it changes.
+    account: RefCell<Option<Dump>>,
 }
 
 impl<'a> Set<'a> {
@@ -59,7 +68,8 @@ impl<'a> Set<'a> {
         let (name, entries) = match trees {
             Trees::Same => ("same", sizes.files),
             Trees::OneChanged => ("changed", sizes.files.min(100_000)),
-            Trees::OneAdded => ("added", sizes.files.min(100_000)),
+            Trees::OneAdded => ("flat", sizes.files.min(100_000)),
+            Trees::ManyAdded => ("grown", sizes.small_files),
             Trees::SameContent | Trees::New => ("small", sizes.small_files),
             Trees::Moved => ("moved", sizes.small_files),
             Trees::BigEdited | Trees::BigUnlike | Trees::BigNew => ("big", 1),
@@ -78,6 +88,7 @@ impl<'a> Set<'a> {
             dst: home.join(if trees == Trees::New { "new" } else { "dst" }),
             home,
             entries,
+            account: RefCell::default(),
         };
         set.make();
         set
@@ -85,44 +96,55 @@ impl<'a> Set<'a> {
 
     fn make(&self) {
         let (stage, src, sizes) = (self.stage, &self.src, self.stage.sizes);
+        let tree = |root: &Path, content| {
+            stage.make(root, |root| {
+                data::tree(root, self.entries, sizes.levels, content)
+            });
+        };
+        let big = |path: &Path, seed| stage.make(path, |path| data::big(path, sizes.big_mib, seed));
         match self.trees {
-            Trees::Same | Trees::OneChanged => {
-                stage.make(src, |src| data::tree(src, self.entries, Content::Holes));
-            }
+            Trees::Same | Trees::OneChanged | Trees::ManyAdded => tree(src, Content::Holes),
             Trees::OneAdded => stage.make(src, |src| data::flat(src, self.entries)),
-            Trees::SameContent | Trees::New => {
-                stage.make(src, |src| data::tree(src, self.entries, Content::Noise));
-            }
-            Trees::Moved => {
-                let after = src.join("after");
-                stage.make(&after, |after| {
-                    data::tree(after, self.entries, Content::Noise)
-                });
-                stage.make_copy(src, &self.home.join("old"));
-                let old = self.home.join("old");
-                if old.join("after").exists() {
-                    fs::rename(old.join("after"), old.join("before")).unwrap();
-                }
-            }
-            Trees::BigEdited | Trees::BigUnlike | Trees::BigNew => {
-                let file = |dir: &str| self.home.join(dir).join("file");
-                stage.make(&file("old"), |path| data::big(path, sizes.big_mib, 1));
-                stage.make(&file("unlike"), |path| data::big(path, sizes.big_mib, 2));
-                stage.make(&file("src"), |path| {
-                    copy(&self.home.join("old"), path.parent().unwrap());
-                    data::edit(path);
-                });
+            Trees::SameContent | Trees::New => tree(src, Content::Noise),
+            Trees::Moved => tree(&src.join("moved"), Content::Noise),
+            Trees::BigEdited | Trees::BigNew => big(&src.join("file"), 1),
+            Trees::BigUnlike => {
+                big(&src.join("file"), 1);
+                big(&self.home.join("unlike/file"), 2);
             }
         }
-        if self.is_repeated() {
+        if self.is_same() {
             stage.make_copy(src, &self.dst);
         }
     }
 
-    /// Whether the destination is as the run before left it.
-    pub(crate) fn is_repeated(&self) -> bool {
-        use Trees::{OneAdded, OneChanged, Same, SameContent};
-        matches!(self.trees, Same | SameContent | OneChanged | OneAdded)
+    /// How large it is, for people.
+    pub(crate) fn size(&self) -> String {
+        let sizes = self.stage.sizes;
+        match self.trees {
+            Trees::BigEdited | Trees::BigUnlike | Trees::BigNew => format!("{} MiB", sizes.big_mib),
+            Trees::OneChanged if sizes.levels != 2 => {
+                format!("{} files at depth {}", self.entries, sizes.levels)
+            }
+            _ => format!("{} files", self.entries),
+        }
+    }
+
+    /// Where a contender writes to.
+    pub(crate) fn dst(&self, tool: Tool) -> PathBuf {
+        match self.is_followed() {
+            true => self.home.join(format!("standby-{tool:?}")),
+            false => self.dst.clone(),
+        }
+    }
+
+    /// Whether the source goes on changing.
+    pub(crate) fn is_followed(&self) -> bool {
+        use Trees::{BigEdited, ManyAdded, Moved, OneAdded, OneChanged};
+        matches!(
+            self.trees,
+            OneChanged | OneAdded | ManyAdded | Moved | BigEdited
+        )
     }
 
     /// Whether a run finds nothing to do.
@@ -130,17 +152,39 @@ impl<'a> Set<'a> {
         matches!(self.trees, Trees::Same | Trees::SameContent)
     }
 
-    /// Makes the destination what it is before a run, and lets the disk come to rest.
+    /// Changes the source as it does from one round to the next, never the same way twice.
+    pub(crate) fn advance(&self) {
+        if !self.is_followed() {
+            return;
+        }
+        self.account.take();
+        let (src, levels, seed) = (&self.src, self.stage.sizes.levels, self.stage.new_seed());
+        match self.trees {
+            Trees::OneChanged => append(&src.join(data::dir(7, levels)).join("file-0000357.dat")),
+            Trees::OneAdded => data::empty(&src.join(format!("new-{seed}.dat")), seed),
+            Trees::ManyAdded => data::add(src, self.entries, levels, seed),
+            Trees::Moved => {
+                let name = fs::read_dir(src).unwrap().next().unwrap().unwrap().path();
+                fs::rename(name, src.join(format!("moved-{seed}"))).unwrap();
+            }
+            Trees::BigEdited => data::edit(&src.join("file"), seed),
+            _ => unreachable!("it is not followed"),
+        }
+    }
+
+    /// Makes a destination that is shared what it is before a run, and lets the disk come to rest.
     pub(crate) fn reset(&self) {
         match self.trees {
-            Trees::Same | Trees::SameContent => return,
             Trees::New | Trees::BigNew => self.put_away(),
-            Trees::OneChanged => append(&self.some_file()),
-            Trees::OneAdded => fs::remove_file(self.dst.join("file-0000001.dat")).unwrap(),
-            Trees::Moved | Trees::BigEdited => self.replace("old"),
-            Trees::BigUnlike => self.replace("unlike"),
+            Trees::BigUnlike => {
+                self.put_away();
+                copy(&self.home.join("unlike"), &self.dst);
+            }
+            _ => {}
         }
-        rustix::fs::sync();
+        if !self.is_same() {
+            rustix::fs::sync();
+        }
     }
 
     /// Moves what the last run made out of the way. In memory it goes at once. On a disk it stays
@@ -156,31 +200,37 @@ impl<'a> Set<'a> {
         fs::rename(&self.dst, spent.join(number.to_string())).unwrap();
     }
 
-    /// Removes what was put away.
-    pub(crate) fn clear(&self) {
+    /// Removes what was put away, and from memory what the contenders wrote.
+    pub(crate) fn clear(&self, tools: impl Iterator<Item = Tool>) {
         remove(&self.spent());
+        if self.place == Place::Memory {
+            tools.for_each(|tool| remove(&self.dst(tool)));
+        }
     }
 
     fn spent(&self) -> PathBuf {
         self.home.join("spent")
     }
 
-    fn replace(&self, original: &str) {
-        self.put_away();
-        copy(&self.home.join(original), &self.dst);
-    }
-
-    fn some_file(&self) -> PathBuf {
-        self.src.join("group-000/dir-00007/file-0000357.dat")
-    }
-
-    /// How the destination differs from the source, by an account that shares no code with ours.
-    pub(crate) fn difference(&self) -> Option<String> {
-        if self.entries <= DUMP_ENTRIES {
-            let lines = Dump::of(&self.src).differences(&Dump::of(&self.dst));
-            return lines.into_iter().next();
+    /// How a contender's destination differs from the source, by an account that shares no code
+    /// with ours.
+    pub(crate) fn difference(&self, tool: Tool) -> Option<String> {
+        let dst = self.dst(tool);
+        if self.entries > DUMP_ENTRIES {
+            return listed_by_rsync(&self.src, &dst);
         }
-        listed_by_rsync(&self.src, &self.dst)
+        let mut account = self.account.borrow_mut();
+        let source = account.get_or_insert_with(|| Dump::of(&self.src));
+        let copy = Dump::of(&dst);
+        let lines = match tool {
+            // It gave directories no times before its version 1.66.
+            Tool::Rclone => {
+                let source = source.clone().without("mtime");
+                source.differences(&copy.without("mtime"))
+            }
+            _ => source.differences(&copy),
+        };
+        lines.into_iter().next()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The stage: directories on a disk and in memory, an sshd, the tools that are installed, and
 //! the trees that scenarios share. All of it goes when it is dropped.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 use crate::data::Sizes;
+use crate::link;
 use crate::sshd::Sshd;
 
 /// Where a scenario's trees are.
@@ -20,6 +21,9 @@ pub(crate) enum Place {
     Memory,
 }
 
+/// Below are the seeds of what is made before anything changes.
+const FIRST_SEED: u64 = 100;
+
 pub(crate) struct Stage {
     disk: TempDir,
     memory: TempDir,
@@ -27,8 +31,11 @@ pub(crate) struct Stage {
     pub(crate) sizes: Sizes,
     /// rsync 3, not the other program of that name.
     pub(crate) has_rsync: bool,
+    /// One that keeps metadata.
+    pub(crate) has_rclone: bool,
     pub(crate) has_strace: bool,
     made: RefCell<HashSet<PathBuf>>,
+    last_seed: Cell<u64>,
 }
 
 impl Stage {
@@ -40,19 +47,30 @@ impl Stage {
             sshd: Sshd::start(),
             sizes,
             has_rsync: says("rsync", "--version").contains("rsync  version 3"),
+            has_rclone: says("rclone", "help flags").contains("--metadata "),
             has_strace: says("strace", "-V").contains("strace -- version"),
             made: RefCell::default(),
+            last_seed: Cell::new(FIRST_SEED),
         };
-        for (what, there) in [("rsync 3", stage.has_rsync), ("strace", stage.has_strace)] {
-            if !there {
-                println!("{what} is not installed: its figures are left out");
-            }
-        }
         for (_, home) in stage.near_home() {
             fs::create_dir_all(&home).unwrap();
             fs::set_permissions(&home, fs::Permissions::from_mode(0o700)).unwrap();
         }
         stage
+    }
+
+    /// Says whose figures will not be there.
+    pub(crate) fn print_missing(&self) {
+        let wanted = [
+            ("rsync 3", self.has_rsync),
+            ("rclone 1.59 or later", self.has_rclone),
+            ("strace", self.has_strace),
+        ];
+        for (what, there) in wanted {
+            if !there {
+                println!("{what} is not installed: its figures are left out");
+            }
+        }
     }
 
     pub(crate) fn dir(&self, place: Place) -> &Path {
@@ -76,6 +94,31 @@ impl Stage {
             ("XDG_RUNTIME_DIR", "home/run"),
         ]
         .map(|(variable, below)| (variable, self.file(below)))
+    }
+
+    /// The client configuration that leads to the sshd over a link with this round trip; 0 is the
+    /// loopback as it is.
+    pub(crate) fn ssh_config(&self, round_trip_ms: u32) -> PathBuf {
+        let direct = self.sshd.ssh_config();
+        if round_trip_ms == 0 {
+            return direct;
+        }
+        let me = std::env::current_exe().unwrap();
+        let text = format!(
+            "ProxyCommand '{}' {} {round_trip_ms} %h %p\nInclude {}\n",
+            me.display(),
+            link::WORD,
+            direct.display()
+        );
+        let path = self.file("delayed.ssh_config");
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// A seed for the next change.
+    pub(crate) fn new_seed(&self) -> u64 {
+        self.last_seed.set(self.last_seed.get() + 1);
+        self.last_seed.get()
     }
 
     /// Makes what is at `path` unless an earlier scenario did.
@@ -111,9 +154,9 @@ pub(crate) fn remove(path: &Path) {
     }
 }
 
-fn says(program: &str, flag: &str) -> String {
+fn says(program: &str, words: &str) -> String {
     let output = Command::new(program)
-        .arg(flag)
+        .args(words.split(' '))
         .stderr(Stdio::null())
         .output();
     output.map_or_else(

@@ -59,8 +59,28 @@ impl TrashDir {
 }
 
 impl Aside {
-    /// Opens the trash, where there shall be one.
+    /// Refuses a trash that entries cannot be renamed into. Makes nothing: `root` may be what the
+    /// root will be made in.
+    pub fn check(root: &Dir, keep: &Keep) -> Result<()> {
+        let Some(Trash::At(path)) = &keep.trash else {
+            return Ok(());
+        };
+        let failed = |err: io::Error| Error::io("open the trash", path, err);
+        let trash = fs::open_nearest(Path::new(OsStr::from_bytes(path))).map_err(failed)?;
+        let device = |dir: &Dir| dir.stat_self().map(|stat| stat.dev).map_err(failed);
+        if device(&trash)? != device(root)? {
+            return Err(Error::Usage(format!(
+                "the trash {} is on another filesystem than the destination: entries are renamed \
+                 into it, so choose one on the same",
+                crate::path::escape(path)
+            )));
+        }
+        Ok(())
+    }
+
+    /// Opens the trash, where there shall be one, and makes it where it is not there yet.
     pub fn open(root: &Dir, keep: &Keep) -> Result<Aside> {
+        Aside::check(root, keep)?;
         let trash = match &keep.trash {
             None => None,
             Some(place) => Some(open_trash(root, place)?),
@@ -166,14 +186,6 @@ fn open_trash(root: &Dir, place: &Trash) -> Result<TrashDir> {
             fs::create_dir_all(Path::new(OsStr::from_bytes(path))).map_err(failed)?
         }
     };
-    let device = |dir: &Dir| dir.stat_self().map(|stat| stat.dev).map_err(failed);
-    if device(&base)? != device(root)? {
-        return Err(Error::Usage(format!(
-            "the trash {} is on another filesystem than the destination: entries are renamed into \
-             it, so choose one on the same",
-            crate::path::escape(&shown)
-        )));
-    }
     Ok(TrashDir {
         base,
         run: OnceLock::new(),

@@ -53,7 +53,7 @@ impl Applier {
         }
         if self.options.rules.reads_xattrs() {
             let have = if place.default_acl {
-                fs::read_xattrs(target, self.xattr_select()).during("read attributes of")?
+                fs::read_xattrs(target, self.options.rules.xattrs()).during("read attributes of")?
             } else {
                 Vec::new()
             };
@@ -84,7 +84,7 @@ impl Applier {
         if entry.xattrs != have.xattrs || owner_moves {
             // A change of owner has dropped file capabilities: what is there is asked again.
             let have = if owner_moves && rules.reads_xattrs() && !self.options.fake_super {
-                fs::read_xattrs(target, self.xattr_select()).during("read attributes of")?
+                fs::read_xattrs(target, self.options.rules.xattrs()).during("read attributes of")?
             } else {
                 have.xattrs.clone()
             };
@@ -95,13 +95,6 @@ impl Applier {
             self.give_mtime(target, entry)?;
         }
         Ok(())
-    }
-
-    pub(crate) fn xattr_select(&self) -> fs::XattrSelect {
-        fs::XattrSelect {
-            xattrs: self.options.rules.fidelity.xattrs,
-            acls: self.options.rules.fidelity.acls,
-        }
     }
 
     fn give_owner(

@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use crate::apply::{Applier, During, Failure, Place};
+use crate::delta::Subtrees;
 use crate::digest::ContentHash;
 use crate::entry::EntryKind;
 use crate::fs::{self, Sparse, Stat, Target};
@@ -26,8 +27,21 @@ pub struct Landed {
     pub literal_bytes: u64,
     /// Content bytes taken from a file that was there.
     pub matched_bytes: u64,
-    /// The file as it is now.
-    pub stat: Stat,
+    /// The file itself.
+    pub file: File,
+    /// The values of a large file's blocks, where its content passed through.
+    pub blocks: Option<Subtrees>,
+    /// The old file that it was built on.
+    pub replaced: Option<Stat>,
+}
+
+/// A file of this machine to copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Original<'a> {
+    /// The file, open for reading.
+    pub file: &'a File,
+    /// What it was when it was opened.
+    pub stat: &'a Stat,
 }
 
 /// A temporary name, and the one that its file takes when it is finished.
@@ -78,7 +92,7 @@ impl Applier {
         &self,
         path: &RelPath,
         entry: &Entry,
-        from: &File,
+        from: Original<'_>,
         progress: &mut dyn FnMut(u64) -> io::Result<()>,
     ) -> Result<Landed, Failure> {
         self.place_file(path, entry, Over::Existing, |file| {
@@ -92,7 +106,7 @@ impl Applier {
         &self,
         path: &RelPath,
         entry: &Entry,
-        from: &File,
+        from: Original<'_>,
         progress: &mut dyn FnMut(u64) -> io::Result<()>,
     ) -> Result<Landed, Failure> {
         self.place_file(path, entry, Over::Nothing, |file| {
@@ -111,12 +125,12 @@ impl Applier {
     ) -> Result<Landed, Failure> {
         let (place, name) = self.new_parent(path)?;
         let size = entry.meta.size;
-        let landed = |file: &File| {
-            Ok(Landed {
-                literal_bytes: size,
-                matched_bytes: 0,
-                stat: fs::stat_file(file).during("stat")?,
-            })
+        let landed = |file| Landed {
+            literal_bytes: size,
+            matched_bytes: 0,
+            file,
+            blocks: None,
+            replaced: None,
         };
         if over == Over::Existing
             && self.options.write.inplace
@@ -125,25 +139,25 @@ impl Applier {
             fill(&file)?;
             fs::set_len(&file, size).during("set the length of")?;
             self.dress_in_place(&file, entry)?;
-            return landed(&file);
+            return Ok(landed(file));
         }
         let (beside, file) = Beside::create(place, name)?;
         let filled = fill(&file);
         self.land(path, &beside, &file, entry, filled)?;
-        landed(&file)
+        Ok(landed(file))
     }
 
     fn copy_content(
         &self,
-        from: &File,
+        from: Original<'_>,
         to: &File,
         size: u64,
         progress: &mut dyn FnMut(u64) -> io::Result<()>,
     ) -> Result<(), Failure> {
         let is_small = size <= CHUNK as u64;
-        match is_small && is_dense(from, size).during("stat")? {
-            true => copy_small(from, to, size, progress),
-            false => fs::copy_content(from, to, size, self.sparse(), progress).map(|_| ()),
+        match is_small && !from.stat.may_have_holes() {
+            true => copy_small(from.file, to, size, progress),
+            false => fs::copy_content(from.file, to, size, self.sparse(), progress).map(|_| ()),
         }
         .during("copy")
     }
@@ -188,8 +202,8 @@ impl Applier {
             ..entry.clone()
         };
         if self.options.rules.reads_xattrs() {
-            have.xattrs =
-                fs::read_xattrs(&target, self.xattr_select()).during("read attributes of")?;
+            have.xattrs = fs::read_xattrs(&target, self.options.rules.xattrs())
+                .during("read attributes of")?;
         }
         self.redress(&target, entry, &have)?;
         // Writing has moved the mtime, whatever it was before.
@@ -216,11 +230,6 @@ fn copy_small(
         to.write_all_at(content, 0)?;
         progress(size)
     })
-}
-
-/// Whether a file has no holes that would be lost by writing all of it.
-fn is_dense(file: &File, size: u64) -> io::Result<bool> {
-    Ok(size < 4096 || fs::stat_file(file)?.blocks.saturating_mul(512) >= size)
 }
 
 pub(super) fn mismatch() -> io::Error {

@@ -96,7 +96,7 @@ impl Applier {
             ..(**entry).clone()
         };
         if self.options.rules.reads_xattrs() {
-            let select = self.xattr_select();
+            let select = self.options.rules.xattrs();
             have.xattrs = if self.options.fake_super {
                 fs::read_fake_xattrs(&target, entry.meta.mode, select)
             } else {

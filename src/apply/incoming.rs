@@ -3,14 +3,16 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use crate::apply::file::{Beside, CHUNK, Landed, mismatch};
 use crate::apply::{Applier, During, Failure};
-use crate::delta::hash_zeros;
+use crate::delta::{self, BlockSize, Subtrees, SumBuilder, zeros};
 use crate::digest::ContentHash;
 use crate::events::Cancel;
-use crate::fs;
+use crate::fs::{self, Sparse, Stat};
 use crate::manifest::record::Entry;
 use crate::path::{Name, RelPath};
 
@@ -22,10 +24,29 @@ const WORTH_KEEPING: u64 = 1 << 20;
 pub struct Existing {
     /// The file, open for reading (and for writing where it is changed in place).
     pub file: File,
-    /// Its length in bytes.
-    pub len: u64,
+    /// What it was when it was opened.
+    pub stat: Stat,
     /// Change it where it is, instead of replacing it.
     pub in_place: bool,
+    /// The values of its blocks, where they are known: those that keep their place are then not
+    /// read to be hashed again.
+    pub blocks: Option<Subtrees>,
+}
+
+impl Existing {
+    fn new(file: File, in_place: bool) -> io::Result<Existing> {
+        Ok(Existing {
+            stat: fs::stat_file(&file)?,
+            file,
+            in_place,
+            blocks: None,
+        })
+    }
+
+    /// Its length in bytes.
+    pub fn byte_len(&self) -> u64 {
+        self.stat.meta.size
+    }
 }
 
 /// A large file whose content is coming in, in the order of its offsets. What no part covers is a
@@ -44,17 +65,47 @@ pub struct Incoming {
     at: u64,
     /// The end of the last part that was written.
     written: u64,
-    hasher: blake3::Hasher,
+    sums: SumBuilder,
     literal_bytes: u64,
     matched_bytes: u64,
 }
 
 #[derive(Debug)]
 struct Basis {
-    file: File,
-    len: u64,
+    old: Arc<Existing>,
     /// The new file starts as a copy of the basis: what stays where it was is there already.
     shared: bool,
+    /// What was hashed was not read from the new file, but is known of this one or was read from
+    /// it later than it was copied: it must not have changed since it was opened.
+    trusted: bool,
+}
+
+impl Basis {
+    /// Takes the whole blocks at `at`, at most `len` bytes, by their known values; returns how
+    /// many bytes they are.
+    fn take_known(&mut self, at: u64, len: u64, sums: &mut SumBuilder) -> u64 {
+        // A file that is changed in place is its own basis, and not what it was.
+        let blocks = self.old.blocks.as_ref().filter(|_| !self.old.in_place);
+        let Some(blocks) = blocks.filter(|blocks| blocks.block() == sums.block()) else {
+            return 0;
+        };
+        let block = blocks.block().bytes();
+        let mut taken = 0;
+        while taken + block <= len
+            && blocks
+                .whole_block(at + taken)
+                .is_some_and(|value| sums.push_known(value))
+        {
+            taken += block;
+        }
+        self.trusted |= taken > 0;
+        taken
+    }
+
+    /// Whether what was taken on trust is still so.
+    fn is_as_known(&self) -> io::Result<bool> {
+        Ok(!self.trusted || fs::stat_file(&self.old.file)?.is_unchanged_since(&self.old.stat))
+    }
 }
 
 /// What happens to the part of a file that has come.
@@ -76,24 +127,13 @@ impl Applier {
         } else {
             place.dir.open_file(&name)?
         };
-        let len = fs::stat_file(&file)?.meta.size;
-        Ok(Existing {
-            file,
-            len,
-            in_place,
-        })
+        Existing::new(file, in_place)
     }
 
     /// Opens an unfinished file of an earlier run to build on.
     pub fn leftover(&self, dir: &RelPath, temp: &Name) -> io::Result<Existing> {
         let place = self.place(dir)?;
-        let file = place.dir.open_file(temp)?;
-        let len = fs::stat_file(&file)?.meta.size;
-        Ok(Existing {
-            file,
-            len,
-            in_place: false,
-        })
+        Existing::new(place.dir.open_file(temp)?, false)
     }
 
     /// Starts a large file of `len` bytes. With `existing`, parts of it can be copied.
@@ -101,33 +141,29 @@ impl Applier {
         &self,
         path: &RelPath,
         len: u64,
-        existing: Option<Existing>,
+        existing: Option<Arc<Existing>>,
     ) -> Result<Incoming, Failure> {
         let (place, name) = self.new_parent(path)?;
-        let (beside, file, basis) = match existing {
-            Some(old) if old.in_place => {
-                let basis = Basis {
-                    file: old.file.try_clone().during("open")?,
-                    len: old.len,
-                    shared: true,
-                };
-                (None, old.file, Some(basis))
-            }
-            Some(old) => {
+        let (beside, file) = match &existing {
+            Some(old) if old.in_place => (None, old.file.try_clone().during("open")?),
+            _ => {
                 let (beside, file) = Beside::create(place, name)?;
-                let shared = fs::clone_file(&old.file, &file).during("clone")?;
-                let basis = Basis {
-                    file: old.file,
-                    len: old.len,
-                    shared,
-                };
-                (Some(beside), file, Some(basis))
-            }
-            None => {
-                let (beside, file) = Beside::create(place, name)?;
-                (Some(beside), file, None)
+                (Some(beside), file)
             }
         };
+        let basis = match existing {
+            Some(old) => {
+                let cloned = !old.in_place && fs::clone_file(&old.file, &file).during("clone")?;
+                Some(Basis {
+                    shared: old.in_place || cloned,
+                    old,
+                    trusted: cloned,
+                })
+            }
+            None => None,
+        };
+        let known = basis.as_ref().and_then(|basis| basis.old.blocks.as_ref());
+        let block = known.map_or_else(|| BlockSize::for_len(len), Subtrees::block);
         Ok(Incoming {
             path: path.clone(),
             beside,
@@ -137,7 +173,7 @@ impl Applier {
             len,
             at: 0,
             written: 0,
-            hasher: blake3::Hasher::new(),
+            sums: SumBuilder::new(block),
             literal_bytes: 0,
             matched_bytes: 0,
         })
@@ -155,11 +191,25 @@ impl Incoming {
         self.at
     }
 
+    /// Makes the file a copy of what it is built on, before it is known which parts stay: for one
+    /// that will keep nearly all of it, while the sender still finds out.
+    pub fn start_as_basis(&mut self) -> Result<(), Failure> {
+        let Some(basis) = self.basis.as_mut().filter(|basis| !basis.shared) else {
+            return Ok(());
+        };
+        let len = basis.old.byte_len().min(self.len);
+        let mut go_on = |_| self.cancel.check().map_err(io::Error::other);
+        fs::copy_content(&basis.old.file, &self.file, len, Sparse::Keep, &mut go_on)
+            .during("copy")?;
+        (basis.shared, basis.trusted) = (true, true);
+        Ok(())
+    }
+
     /// Writes a part that came as it is.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
         self.expect(offset, bytes.len() as u64)?;
         self.file.write_all_at(bytes, offset).during("write")?;
-        self.hasher.update(bytes);
+        self.sums.push(bytes);
         self.at += bytes.len() as u64;
         self.written = self.at;
         self.literal_bytes += bytes.len() as u64;
@@ -169,34 +219,56 @@ impl Incoming {
     /// Takes a part from the basis.
     pub fn copy(&mut self, to: u64, from: u64, len: u64) -> Result<(), Failure> {
         self.expect(to, len)?;
-        let Some(basis) = &self.basis else {
+        let Some(basis) = &mut self.basis else {
             return Err(Failure::new("patch", bad_range("there is no basis")));
         };
-        if from.checked_add(len).is_none_or(|end| end > basis.len) {
+        let old = Arc::clone(&basis.old);
+        if from.checked_add(len).is_none_or(|end| end > old.byte_len()) {
             return Err(Failure::new("patch", bad_range("beyond the basis")));
         }
         let stays = basis.shared && from == to;
         if self.beside.is_none() && !stays {
             return Err(Failure::new("patch", bad_range("a move within one file")));
         }
-        let mut buffer = vec![0; CHUNK.min(len as usize)];
+        let mut buffer = Vec::new();
         let mut done = 0;
         while done < len {
+            let (from, to, left) = (from + done, to + done, len - done);
+            let known = match from == to {
+                true => basis.take_known(from, left, &mut self.sums),
+                false => 0,
+            };
+            if known > 0 {
+                if !stays {
+                    let mut go_on = |_| self.cancel.check().map_err(io::Error::other);
+                    fs::copy_range(&old.file, from, &self.file, to, known, &mut go_on)
+                        .during("copy")?;
+                }
+                done += known;
+                continue;
+            }
             self.cancel
                 .check()
                 .map_err(io::Error::other)
                 .during("read")?;
-            let part = &mut buffer[..CHUNK.min((len - done) as usize)];
-            basis.file.read_exact_at(part, from + done).during("read")?;
-            self.hasher.update(part);
+            let most = match &old.blocks {
+                // No further than to where the next block may be known.
+                Some(_) if from == to => self.sums.room(),
+                _ => CHUNK as u64,
+            };
+            buffer.resize(most.min(left) as usize, 0);
+            old.file.read_exact_at(&mut buffer, from).during("read")?;
+            self.sums.push(&buffer);
             if !stays {
-                self.file.write_all_at(part, to + done).during("write")?;
-                self.written = to + done + part.len() as u64;
+                self.file.write_all_at(&buffer, to).during("write")?;
             }
-            done += part.len() as u64;
+            done += buffer.len() as u64;
         }
         self.at += len;
         self.matched_bytes += len;
+        if !stays {
+            self.written = self.at;
+        }
         Ok(())
     }
 
@@ -218,15 +290,33 @@ impl Incoming {
         }
         if let Some(basis) = &self.basis
             && basis.shared
-            && self.at < basis.len
+            && self.at < basis.old.byte_len()
         {
-            fs::punch_hole(&self.file, self.at..offset).during("punch a hole into")?;
+            self.clear(self.at..offset.min(basis.old.byte_len()))?;
         }
-        hash_zeros(&mut self.hasher, gap, &self.cancel)
+        zeros(gap, &self.cancel, |part| self.sums.push(part))
             .map_err(io::Error::other)
             .during("hash")?;
         self.at = offset;
         Ok(())
+    }
+
+    /// Makes a part that shows the old content zeros: a hole, where the filesystem can.
+    fn clear(&self, range: Range<u64>) -> Result<(), Failure> {
+        if fs::punch_hole(&self.file, range.clone()).during("punch a hole into")? {
+            return Ok(());
+        }
+        let mut at = range.start;
+        let mut written = Ok(());
+        zeros(range.end - range.start, &self.cancel, |part| {
+            if written.is_ok() {
+                written = self.file.write_all_at(part, at);
+                at += part.len() as u64;
+            }
+        })
+        .map_err(io::Error::other)
+        .during("write")?;
+        written.during("write")
     }
 
     /// Checks the content against the sender's hash, dresses the file and gives it its name.
@@ -245,7 +335,11 @@ impl Incoming {
             self.abandon(keep);
             return Err(failure);
         }
-        let checked = self.check(hash);
+        let (found, blocks) = self.sums.finish();
+        let checked = match found == hash {
+            true => complete(&self.file, self.len, self.written, self.basis.as_ref()),
+            false => Err(Failure::new("verify", mismatch())),
+        };
         match &self.beside {
             Some(beside) => applier.land(&self.path, beside, &self.file, entry, checked)?,
             None => {
@@ -256,21 +350,10 @@ impl Incoming {
         Ok(Landed {
             literal_bytes: self.literal_bytes,
             matched_bytes: self.matched_bytes,
-            stat: fs::stat_file(&self.file).during("stat")?,
+            file: self.file,
+            blocks: blocks.filter(|_| self.len > delta::Mode::SEARCH_MAX_LEN),
+            replaced: self.basis.map(|basis| basis.old.stat),
         })
-    }
-
-    /// Compares the content with the sender's hash, and gives the file its length.
-    fn check(&self, hash: ContentHash) -> Result<(), Failure> {
-        if ContentHash::from(self.hasher.finalize()) != hash {
-            return Err(Failure::new("verify", mismatch()));
-        }
-        // Setting a length costs a journal entry even where it is the length already.
-        let shares = self.basis.as_ref().is_some_and(|basis| basis.shared);
-        match self.written == self.len && !shares {
-            true => Ok(()),
-            false => fs::set_len(&self.file, self.len).during("set the length of"),
-        }
     }
 
     /// Gives the file up. What has come stays under the temporary name, to be built on by the
@@ -283,6 +366,22 @@ impl Incoming {
             // What stays is swept by the next run.
             let _ = beside.place.dir.unlink(&beside.temp);
         }
+    }
+}
+
+/// Gives a file whose content has the sender's hash its length, unless that content was taken on
+/// trust in an old file that has changed since.
+fn complete(file: &File, len: u64, written: u64, basis: Option<&Basis>) -> Result<(), Failure> {
+    if let Some(basis) = basis
+        && !basis.is_as_known().during("stat")?
+    {
+        return Err(Failure::new("verify", mismatch()));
+    }
+    // Setting a length costs a journal entry even where it is the length already.
+    let shares = basis.is_some_and(|basis| basis.shared);
+    match written == len && !shares {
+        true => Ok(()),
+        false => fs::set_len(file, len).during("set the length of"),
     }
 }
 

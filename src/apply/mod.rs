@@ -18,7 +18,7 @@ mod remove;
 pub use aside::{Aside, TRASH_NAME, TrashDir};
 pub use dress::Refusals;
 pub use failure::{During, Failure};
-pub use file::Landed;
+pub use file::{Landed, Original};
 pub use incoming::{Existing, Incoming, Keep};
 pub use remove::Removed;
 
@@ -178,9 +178,9 @@ impl Applier {
         let xattrs = if !self.options.rules.reads_xattrs() {
             Ok(Vec::new())
         } else if self.options.fake_super {
-            fs::read_fake_xattrs(&target, stat.meta.mode, self.xattr_select())
+            fs::read_fake_xattrs(&target, stat.meta.mode, self.options.rules.xattrs())
         } else {
-            fs::read_xattrs(&target, self.xattr_select())
+            fs::read_xattrs(&target, self.options.rules.xattrs())
         };
         Ok(Entry {
             meta: stat.meta,

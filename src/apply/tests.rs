@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::*;
+use crate::delta::{BlockSize, SumBuilder};
 use crate::digest::ContentHash;
 use crate::entry::Timestamp;
 use crate::manifest::listing::{Listing, Row};
@@ -184,9 +185,14 @@ fn a_copy_that_fails_half_way_leaves_the_old_file() {
     std::fs::write(from.path(), vec![1; 1 << 20]).unwrap();
     let entry = file_entry("f", MIB);
     let mut stop = |_| Err(io::Error::other("stopped"));
+    let stat = fs::stat_file(from.as_file()).unwrap();
+    let original = Original {
+        file: from.as_file(),
+        stat: &stat,
+    };
     let copied = place
         .applier
-        .copy_file(&rel("f"), &entry, from.as_file(), &mut stop);
+        .copy_file(&rel("f"), &entry, original, &mut stop);
     assert_eq!(copied.unwrap_err().act, "copy");
     assert_eq!(place.read("f"), "old");
     assert_eq!(place.names(""), ["f"]);
@@ -199,9 +205,14 @@ fn a_source_that_became_shorter_leaves_the_old_file() {
     let from = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(from.path(), "short").unwrap();
     let entry = file_entry("f", 5000);
+    let stat = fs::stat_file(from.as_file()).unwrap();
+    let original = Original {
+        file: from.as_file(),
+        stat: &stat,
+    };
     let copied = place
         .applier
-        .copy_file(&rel("f"), &entry, from.as_file(), &mut |_| Ok(()));
+        .copy_file(&rel("f"), &entry, original, &mut |_| Ok(()));
     let kind = copied.unwrap_err().source.kind();
     assert_eq!(kind, io::ErrorKind::UnexpectedEof);
     assert_eq!(place.read("f"), "old");
@@ -254,7 +265,10 @@ fn a_file_does_not_grow_beyond_what_was_announced() {
     let place = Place::new();
     std::fs::write(place.at("f"), "0123456789").unwrap();
     let old = place.applier.existing(&rel("f")).unwrap();
-    let mut incoming = place.applier.begin(&rel("f"), 8, Some(old)).unwrap();
+    let mut incoming = place
+        .applier
+        .begin(&rel("f"), 8, Some(Arc::new(old)))
+        .unwrap();
     for refused in [
         incoming.write(6, b"end"),
         incoming.write(u64::MAX, b"end"),
@@ -324,7 +338,10 @@ fn a_patch_takes_what_it_can_from_the_old_file() {
     let place = Place::new();
     std::fs::write(place.at("f"), "0123456789").unwrap();
     let old = place.applier.existing(&rel("f")).unwrap();
-    let mut incoming = place.applier.begin(&rel("f"), 10, Some(old)).unwrap();
+    let mut incoming = place
+        .applier
+        .begin(&rel("f"), 10, Some(Arc::new(old)))
+        .unwrap();
     incoming.copy(0, 5, 5).unwrap();
     incoming.write(5, b"new").unwrap();
     incoming.copy(8, 0, 2).unwrap();
@@ -335,12 +352,104 @@ fn a_patch_takes_what_it_can_from_the_old_file() {
     assert_eq!((landed.literal_bytes, landed.matched_bytes), (3, 7));
 }
 
+/// An old file of three blocks whose values are known, and what it becomes: its second block new.
+fn three_blocks(place: &Place) -> (Arc<Existing>, Vec<u8>) {
+    const BLOCK: usize = 16 << 10;
+    let mut content = [vec![1; BLOCK], vec![2; BLOCK], vec![3; BLOCK]].concat();
+    std::fs::write(place.at("f"), &content).unwrap();
+    let mut old = place.applier.existing(&rel("f")).unwrap();
+    let mut sums = SumBuilder::new(BlockSize::new(BLOCK as u32).unwrap());
+    sums.push(&content);
+    old.blocks = sums.finish().1;
+    content[BLOCK..2 * BLOCK].fill(9);
+    (Arc::new(old), content)
+}
+
+fn patch_three_blocks(place: &Place, old: Arc<Existing>, new: &[u8]) -> Result<Landed, Failure> {
+    let third = new.len() as u64 / 3;
+    let mut incoming = place.applier.begin(&rel("f"), 3 * third, Some(old))?;
+    incoming.copy(0, 0, third)?;
+    incoming.write(third, &new[third as usize..2 * third as usize])?;
+    incoming.copy(2 * third, 2 * third, third)?;
+    let entry = file_entry("f", 3 * third);
+    incoming.finish(&place.applier, &entry, ContentHash::of(new))
+}
+
+#[test]
+fn known_blocks_of_the_old_file_are_taken_without_reading_them() {
+    let place = Place::new();
+    let (old, new) = three_blocks(&place);
+    let landed = patch_three_blocks(&place, old, &new).unwrap();
+    assert_eq!(std::fs::read(place.at("f")).unwrap(), new);
+    assert_eq!(landed.matched_bytes, 32 << 10);
+}
+
+#[test]
+fn a_file_that_starts_as_the_old_one_ends_as_the_new_one() {
+    let place = Place::new();
+    std::fs::write(place.at("f"), "0123456789").unwrap();
+    let old = Arc::new(place.applier.existing(&rel("f")).unwrap());
+    let mut incoming = place.applier.begin(&rel("f"), 8, Some(old)).unwrap();
+    incoming.start_as_basis().unwrap();
+    incoming.copy(0, 0, 2).unwrap();
+    incoming.write(2, b"xy").unwrap();
+    incoming.copy(4, 8, 2).unwrap();
+    // The rest is zeros where the old file has bytes.
+    let hash = ContentHash::of(b"01xy89\0\0");
+    incoming
+        .finish(&place.applier, &file_entry("f", 8), hash)
+        .unwrap();
+    assert_eq!(place.read("f"), "01xy89\0\0");
+}
+
+#[test]
+fn known_blocks_of_an_old_file_that_changed_meanwhile_are_not_trusted() {
+    let place = Place::new();
+    let (old, new) = three_blocks(&place);
+    // Longer than the kernel's clock takes for a tick.
+    std::thread::sleep(Duration::from_millis(30));
+    let file = File::options().write(true).open(place.at("f")).unwrap();
+    let mtime = file.metadata().unwrap().modified().unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"x", 40_000).unwrap();
+    file.set_modified(mtime).unwrap();
+    let refused = patch_three_blocks(&place, old, &new).unwrap_err();
+    assert_eq!(refused.source.kind(), io::ErrorKind::InvalidData);
+    assert_ne!(std::fs::read(place.at("f")).unwrap(), new);
+}
+
+#[test]
+fn an_old_file_that_changes_between_its_copy_and_its_reading_is_not_trusted() {
+    let place = Place::new();
+    let becomes = |content: &str| {
+        // Longer than the kernel's clock takes for a tick.
+        std::thread::sleep(Duration::from_millis(30));
+        std::fs::write(place.at("f"), content).unwrap();
+    };
+    becomes("0123456789");
+    let old = Arc::new(place.applier.existing(&rel("f")).unwrap());
+    becomes("abcdefghij");
+    let mut incoming = place.applier.begin(&rel("f"), 10, Some(old)).unwrap();
+    incoming.start_as_basis().unwrap();
+    becomes("0123456789");
+    incoming.copy(0, 0, 10).unwrap();
+    let hash = ContentHash::of(b"0123456789");
+    let refused = incoming
+        .finish(&place.applier, &file_entry("f", 10), hash)
+        .unwrap_err();
+    assert_eq!(refused.source.kind(), io::ErrorKind::InvalidData);
+    assert_eq!(place.names(""), ["f"]);
+    assert_eq!(place.read("f"), "0123456789");
+}
+
 #[test]
 fn a_copy_from_beyond_the_old_file_is_refused() {
     let place = Place::new();
     std::fs::write(place.at("f"), "0123456789").unwrap();
     let old = place.applier.existing(&rel("f")).unwrap();
-    let mut incoming = place.applier.begin(&rel("f"), 10, Some(old)).unwrap();
+    let mut incoming = place
+        .applier
+        .begin(&rel("f"), 10, Some(Arc::new(old)))
+        .unwrap();
     for (from, len) in [(5, 6), (u64::MAX, 2)] {
         let refused = incoming.copy(0, from, len).unwrap_err();
         assert_eq!(refused.source.kind(), io::ErrorKind::InvalidData);
@@ -370,7 +479,10 @@ fn in_place_a_file_keeps_its_inode_and_nothing_may_move_in_it() {
     std::fs::write(place.at("f"), "0123456789").unwrap();
     let inode = std::fs::metadata(place.at("f")).unwrap().ino();
     let old = place.applier.existing(&rel("f")).unwrap();
-    let mut incoming = place.applier.begin(&rel("f"), 5, Some(old)).unwrap();
+    let mut incoming = place
+        .applier
+        .begin(&rel("f"), 5, Some(Arc::new(old)))
+        .unwrap();
     incoming.copy(0, 0, 3).unwrap();
     assert!(incoming.copy(3, 0, 2).is_err());
     incoming.write(3, b"xy").unwrap();

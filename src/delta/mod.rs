@@ -46,7 +46,7 @@ pub use draft::{Draft, Op};
 pub use read::{ReadAt, UntilCancelled};
 pub use signature::{Signature, SignatureSpec};
 pub use size::{BlockSize, MAX_BLOCKS, PowerOfTwo, WindowSize};
-pub use sums::{BlockSums, Sum, SumBuilder, hash_file, hash_zeros, sum_file};
+pub use sums::{BlockSums, Subtrees, Sum, SumBuilder, hash_file, sum_file, zeros};
 
 use crate::error::Error;
 

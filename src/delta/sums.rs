@@ -24,6 +24,9 @@ pub type Sum = [u8; SUM_LEN];
 
 const SUM_LEN: usize = 16;
 
+/// How long one block's chaining value is, in bytes.
+const VALUE_LEN: usize = 32;
+
 /// How much one read takes; fits the second-level cache with room for the hasher's state.
 const READ_BYTES: usize = 256 << 10;
 
@@ -88,6 +91,81 @@ impl BlockSums {
     }
 }
 
+/// The chaining values of all blocks of one file, uncut, so that they also make its content hash:
+/// what is known of a block need not be read to be hashed again. They stay on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subtrees {
+    block: BlockSize,
+    len: u64,
+    values: Vec<ChainingValue>,
+}
+
+impl Subtrees {
+    /// The values as stored state has them; `None` where they are not those of `len` bytes.
+    pub fn from_bytes(block: BlockSize, len: u64, bytes: &[u8]) -> Option<Subtrees> {
+        let (values, rest) = bytes.as_chunks::<VALUE_LEN>();
+        let fits = rest.is_empty() && values.len() as u64 == block.count(len);
+        fits.then(|| Subtrees {
+            block,
+            len,
+            values: values.to_vec(),
+        })
+    }
+
+    /// All values in the order of the blocks.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.values.as_flattened()
+    }
+
+    /// The size of a block.
+    pub fn block(&self) -> BlockSize {
+        self.block
+    }
+
+    /// The length of the file.
+    pub fn file_len(&self) -> u64 {
+        self.len
+    }
+
+    /// What the far end is told of them.
+    pub fn sums(&self) -> BlockSums {
+        BlockSums {
+            block: self.block,
+            len: self.len,
+            sums: self.values.iter().map(truncate).collect(),
+        }
+    }
+
+    /// The value of the whole block at `offset`; none for a short last block, whose value changes
+    /// when bytes follow.
+    pub fn whole_block(&self, offset: u64) -> Option<&ChainingValue> {
+        let whole = offset.is_multiple_of(self.block.bytes())
+            && offset.checked_add(self.block.bytes())? <= self.len;
+        let index = usize::try_from(offset / self.block.bytes()).ok()?;
+        self.values.get(index).filter(|_| whole)
+    }
+}
+
+impl BlockSums {
+    /// Whether `new`, of `new_len` bytes, seems to have most of these blocks at the same places:
+    /// samples from all over it do, but for one in eight. Shorter files are not worth the question.
+    pub fn resemble(&self, new: &(impl ReadAt + ?Sized), new_len: u64) -> io::Result<bool> {
+        const SAMPLES: u64 = 64;
+        let shared = self.len.min(new_len) / self.block.bytes();
+        if shared < 4 * SAMPLES || shared < self.block.count(self.len.max(new_len)) / 2 {
+            return Ok(false);
+        }
+        let mut bytes = vec![0; self.block.len()];
+        let mut equal = 0;
+        for index in (0..SAMPLES).map(|i| i * shared / SAMPLES) {
+            let offset = index * self.block.bytes();
+            new.read_exact_at(&mut bytes, offset)?;
+            equal += u64::from(self.sums.get(index as usize) == Some(&sum_at(&bytes, offset)));
+        }
+        Ok(equal >= SAMPLES - SAMPLES / 8)
+    }
+}
+
 impl TryFrom<RawBlockSums> for BlockSums {
     type Error = DeltaError;
 
@@ -118,7 +196,7 @@ pub struct SumBuilder {
     only: Option<ContentHash>,
     len: u64,
     /// `None` once the file has too many blocks.
-    sums: Option<Vec<Sum>>,
+    values: Option<Vec<ChainingValue>>,
 }
 
 impl SumBuilder {
@@ -131,8 +209,18 @@ impl SumBuilder {
             tree: Tree::default(),
             only: None,
             len: 0,
-            sums: Some(Vec::new()),
+            values: Some(Vec::new()),
         }
+    }
+
+    /// The size of a block.
+    pub fn block(&self) -> BlockSize {
+        self.block
+    }
+
+    /// How many bytes the block under way has left; the next block's where none is.
+    pub fn room(&self) -> u64 {
+        self.block.bytes() - self.filled
     }
 
     /// Takes the next bytes of the file.
@@ -154,9 +242,21 @@ impl SumBuilder {
         }
     }
 
-    /// The content hash of all that was pushed, and the sums unless there are more than
-    /// [`MAX_BLOCKS`].
-    pub fn finish(mut self) -> (ContentHash, Option<BlockSums>) {
+    /// Takes the next block by the value that it has at this place. `false` where its bytes are
+    /// needed: within a block, and for the first, which may be the only one and then is no
+    /// subtree.
+    pub fn push_known(&mut self, value: &ChainingValue) -> bool {
+        let fits = self.filled == 0 && self.tree.leaves > 0;
+        if fits {
+            self.len += self.block.bytes();
+            self.enter(*value);
+        }
+        fits
+    }
+
+    /// The content hash of all that was pushed, and the values of its blocks unless there are
+    /// more than [`MAX_BLOCKS`].
+    pub fn finish(mut self) -> (ContentHash, Option<Subtrees>) {
         if self.filled > 0 {
             self.end_block();
         }
@@ -166,7 +266,8 @@ impl SumBuilder {
             .or(self.only)
             .unwrap_or_else(|| ContentHash::of(b""));
         let (block, len) = (self.block, self.len);
-        (hash, self.sums.map(|sums| BlockSums { block, len, sums }))
+        let values = self.values.map(|values| Subtrees { block, len, values });
+        (hash, values)
     }
 
     fn end_block(&mut self) {
@@ -174,11 +275,15 @@ impl SumBuilder {
             self.only = Some(self.hasher.finalize().into());
         }
         let value = self.hasher.finalize_non_root();
-        self.tree.push(value);
         self.filled = 0;
-        match &mut self.sums {
-            Some(sums) if (sums.len() as u64) < MAX_BLOCKS => sums.push(truncate(&value)),
-            _ => self.sums = None,
+        self.enter(value);
+    }
+
+    fn enter(&mut self, value: ChainingValue) {
+        self.tree.push(value);
+        match &mut self.values {
+            Some(values) if (values.len() as u64) < MAX_BLOCKS => values.push(value),
+            _ => self.values = None,
         }
     }
 }
@@ -233,7 +338,7 @@ pub fn sum_file(
     len: u64,
     block: BlockSize,
     threads: NonZeroUsize,
-) -> io::Result<(ContentHash, Option<BlockSums>)> {
+) -> io::Result<(ContentHash, Option<Subtrees>)> {
     if len <= PIECE_BYTES || block.count(len) > MAX_BLOCKS {
         let mut builder = SumBuilder::new(block);
         read_through(file, len, |bytes| builder.push(bytes))?;
@@ -242,7 +347,7 @@ pub fn sum_file(
     let pieces: Vec<_> = parallel::cut(0..len, PIECE_BYTES).collect();
     let done = parallel::map(&pieces, threads, |piece, buf| {
         let mut tree = Tree::default();
-        let mut sums = Vec::with_capacity((PIECE_BYTES / block.bytes()) as usize);
+        let mut values = Vec::with_capacity((PIECE_BYTES / block.bytes()) as usize);
         for range in parallel::cut(piece.clone(), block.bytes().max(READ_BYTES as u64)) {
             buf.resize((range.end - range.start) as usize, 0);
             file.read_exact_at(buf, range.start)?;
@@ -251,20 +356,20 @@ pub fn sum_file(
                 .zip(parallel::cut(range, block.bytes()))
             {
                 let value = chaining_value(bytes, part.start);
-                sums.push(truncate(&value));
+                values.push(value);
                 tree.push(value);
             }
         }
-        Ok((tree.value(), sums))
+        Ok((tree.value(), values))
     })?;
     let mut tree = Tree::default();
-    let mut sums = Vec::with_capacity(block.count(len) as usize);
+    let mut values = Vec::with_capacity(block.count(len) as usize);
     for (value, part) in done {
         value.into_iter().for_each(|value| tree.push(value));
-        sums.extend(part);
+        values.extend(part);
     }
     let hash = tree.root().ok_or(io::ErrorKind::UnexpectedEof)?;
-    Ok((hash, Some(BlockSums { block, len, sums })))
+    Ok((hash, Some(Subtrees { block, len, values })))
 }
 
 /// The content hash of the `len` bytes of `file`, without sums and on this thread.
@@ -280,11 +385,11 @@ pub fn hash_file(file: &(impl ReadAt + ?Sized), len: u64) -> io::Result<ContentH
 ///
 /// There is no shorter way than hashing them: BLAKE3 numbers its chunks, so no two subtrees of
 /// zeros have the same value.
-pub fn hash_zeros(hasher: &mut Hasher, len: u64, cancel: &Cancel) -> Result<(), Error> {
+pub fn zeros(len: u64, cancel: &Cancel, mut each: impl FnMut(&[u8])) -> Result<(), Error> {
     static ZEROS: [u8; READ_BYTES] = [0; READ_BYTES];
     for part in parallel::cut(0..len, READ_BYTES as u64) {
         cancel.check()?;
-        hasher.update(&ZEROS[..(part.end - part.start) as usize]);
+        each(&ZEROS[..(part.end - part.start) as usize]);
     }
     Ok(())
 }

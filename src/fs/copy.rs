@@ -70,6 +70,7 @@ pub fn copy_content(
     let mut copy = Copy {
         from,
         to,
+        shift: 0,
         // The kernel copies a hole as a hole wherever it can share blocks.
         how: match sparse {
             Sparse::Keep => CopyMeans::CopyFileRange,
@@ -114,10 +115,35 @@ pub fn copy_content(
     Ok(Copied { bytes, how })
 }
 
+/// Copies `len` bytes at `from_at` of one file to `to_at` of another, zeros of holes included.
+///
+/// Calls `progress` as [`copy_content`] does. A source that is shorter is
+/// [`io::ErrorKind::UnexpectedEof`].
+pub fn copy_range(
+    from: &File,
+    from_at: u64,
+    to: &File,
+    to_at: u64,
+    len: u64,
+    progress: &mut dyn FnMut(u64) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut copy = Copy {
+        from,
+        to,
+        shift: to_at.wrapping_sub(from_at),
+        how: CopyMeans::CopyFileRange,
+        buffer: Vec::new(),
+        progress,
+    };
+    copy.range(from_at..from_at + len)
+}
+
 /// A copy under way.
 struct Copy<'a> {
     from: &'a File,
     to: &'a File,
+    /// What is added to an offset of the one to make it the other's, wrapping.
+    shift: u64,
     how: CopyMeans,
     buffer: Vec<u8>,
     progress: &'a mut dyn FnMut(u64) -> io::Result<()>,
@@ -139,7 +165,7 @@ impl Copy<'_> {
     fn piece(&mut self, mut at: u64, length: u64) -> io::Result<()> {
         let end = at + length;
         while at < end && self.how == CopyMeans::CopyFileRange {
-            let (mut from_at, mut to_at) = (at, at);
+            let (mut from_at, mut to_at) = (at, at.wrapping_add(self.shift));
             match rustix::fs::copy_file_range(
                 self.from,
                 Some(&mut from_at),
@@ -162,7 +188,7 @@ impl Copy<'_> {
             let length = self.buffer.len().min((end - at) as usize);
             let buffer = &mut self.buffer[..length];
             self.from.read_exact_at(buffer, at)?;
-            self.to.write_all_at(buffer, at)?;
+            self.to.write_all_at(buffer, at.wrapping_add(self.shift))?;
             at += length as u64;
         }
         Ok(())

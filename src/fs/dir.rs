@@ -93,12 +93,16 @@ impl Dir {
 
     /// Opens the regular file `name` for reading, without touching its access time where that is
     /// permitted. Anything but a regular file is [`io::ErrorKind::InvalidInput`].
+    ///
+    /// Looks before it opens, since opening alone wakes a FIFO's writer or a device's driver.
     pub fn open_file(&self, name: &Name) -> io::Result<File> {
-        Ok(self.open_file_stat(name)?.0)
+        require_file(&self.stat(name)?)?;
+        Ok(self.open_listed_file(name)?.0)
     }
 
-    /// Like [`Dir::open_file`], with the metadata of what was opened.
-    pub fn open_file_stat(&self, name: &Name) -> io::Result<(File, Stat)> {
+    /// Opens a file as [`Dir::open_file`] does, and says what it is. The name has just been listed
+    /// as a regular file's: that was the look before the open.
+    pub fn open_listed_file(&self, name: &Name) -> io::Result<(File, Stat)> {
         let flags = OFlags::RDONLY | FILE_FLAGS;
         match self.open_regular(name, flags | OFlags::NOATIME) {
             // Only the owner and root may leave the access time alone.
@@ -109,15 +113,18 @@ impl Dir {
 
     /// Opens the existing regular file `name` for reading and writing in place.
     pub fn open_file_rw(&self, name: &Name) -> io::Result<File> {
+        require_file(&self.stat(name)?)?;
         Ok(self.open_regular(name, OFlags::RDWR | FILE_FLAGS)?.0)
     }
 
-    /// Looks before it opens, since opening alone wakes a FIFO's writer or a device's driver, and
-    /// looks again at what it got, since the name may have been given to another in between.
+    /// Looks at what it got before anybody reads it: the name may have been given to a FIFO or a
+    /// device since it was looked at.
     fn open_regular(&self, name: &Name, flags: OFlags) -> io::Result<(File, Stat)> {
-        require_file(&self.stat(name)?)?;
-        let fd = rustix::fs::openat(&self.fd, name.as_bytes(), flags, Mode::empty())?;
-        let file = File::from(fd);
+        let file = match rustix::fs::openat(&self.fd, name.as_bytes(), flags, Mode::empty()) {
+            // A symlink, a socket.
+            Err(Errno::LOOP | Errno::NXIO) => return Err(not_a_file()),
+            fd => File::from(fd?),
+        };
         let stat = stat_file(&file)?;
         require_file(&stat)?;
         Ok((file, stat))
@@ -299,6 +306,13 @@ pub fn create_dir_all(path: &Path) -> io::Result<Dir> {
     Dir::open_root(path)
 }
 
+/// Opens the directory at `path`, or where it is not there, the nearest one above it that is.
+pub fn open_nearest(path: &Path) -> io::Result<Dir> {
+    let path = std::path::absolute(path)?;
+    let there = path.ancestors().find(|at| at.is_dir());
+    Dir::open_root(there.unwrap_or(Path::new("/")))
+}
+
 /// Opens a directory beneath `from` by a path that fits one call, following no symlink.
 fn open_beneath(from: BorrowedFd<'_>, path: &[u8], access: OFlags) -> io::Result<OwnedFd> {
     let flags = access | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -336,14 +350,22 @@ fn open_by_component(from: BorrowedFd<'_>, path: &[u8], access: OFlags) -> io::R
     )?)
 }
 
+/// Whether a directory that has been there is none any more: its name, or one above it, is gone or
+/// stands for something else.
+pub fn is_gone(err: &io::Error) -> bool {
+    let errnos = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP];
+    errnos.into_iter().any(|errno| is(err, errno))
+}
+
 fn require_file(stat: &Stat) -> io::Result<()> {
     match stat.meta.kind {
         EntryKind::File => Ok(()),
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file",
-        )),
+        _ => Err(not_a_file()),
     }
+}
+
+fn not_a_file() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
 }
 
 /// Whether `err` is the system's `errno`.

@@ -15,8 +15,8 @@ use crate::path::Name;
 const TARGET_MAX: u64 = 4096;
 
 const STORED: XattrSelect = XattrSelect {
-    xattrs: true,
     acls: false,
+    ..XattrSelect::ALL
 };
 
 /// Makes `stat` say what the entry is meant to be. An entry without the attribute is what it is.
@@ -43,13 +43,7 @@ pub fn read_fake_xattrs(
     select: XattrSelect,
 ) -> io::Result<Vec<Xattr>> {
     let mut xattrs = fake_super::from_stored(&read_xattrs(target, STORED)?, mode);
-    xattrs.retain(|xattr| {
-        if xattr.is_acl() {
-            select.acls
-        } else {
-            select.xattrs
-        }
-    });
+    xattrs.retain(|xattr| select.takes(&xattr.name));
     Ok(xattrs)
 }
 

@@ -24,14 +24,14 @@ mod xattr;
 pub use acl::Acl;
 pub use copy::{
     Copied, CopyMeans, Sparse, advise_dont_need, advise_sequential, allocate, clone_file,
-    copy_content, data_ranges, next_data_range, punch_hole, set_len,
+    copy_content, copy_range, data_ranges, next_data_range, punch_hole, set_len,
 };
-pub use dir::{Dir, ListScratch, VisitEntry, create_dir_all};
+pub use dir::{Dir, ListScratch, VisitEntry, create_dir_all, is_gone, open_nearest};
 pub use fake_entry::{
     overlay_fake_stat, read_fake_target, read_fake_xattrs, write_fake_stat, write_fake_xattrs,
 };
 pub use meta::{Target, set_mode, set_mtime, set_owner};
-pub use probe::{Abilities, probe, source_granularity};
+pub use probe::{Abilities, probe, shows_writes, source_granularity};
 pub use process::Process;
 pub use stat::{Stat, stat_file, stat_path};
 pub use temp::{is_temp, temp_belongs_to, temp_name};

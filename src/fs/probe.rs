@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 
 use rustix::fs::{FsWord, StatVfsMountFlags};
 use rustix::io::Errno;
@@ -31,6 +32,8 @@ pub struct Abilities {
     pub trusted_xattrs: bool,
     /// Attributes of the `security` namespace.
     pub security_xattrs: bool,
+    /// Capabilities of files, which are of that namespace.
+    pub capabilities: bool,
     /// POSIX ACLs.
     pub acls: bool,
     /// Files can be given to any user.
@@ -65,7 +68,14 @@ mod magic {
     pub(super) const ISO9660: FsWord = 0x9660;
     pub(super) const SQUASHFS: FsWord = 0x7371_7368;
     pub(super) const UDF: FsWord = 0x1501_3346;
+    pub(super) const EXT4: FsWord = 0xef53;
+    pub(super) const XFS: FsWord = 0x5846_5342;
+    pub(super) const BTRFS: FsWord = 0x9123_683e;
+    pub(super) const F2FS: FsWord = 0xf2f5_2010;
 }
+
+/// An empty set of capabilities: `vfs_cap_data` of `linux/capability.h`, revision 2.
+const NO_CAPABILITIES: &[u8; 20] = b"\0\0\0\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
 /// Tries everything in `dir` and leaves nothing behind. Where the filesystem has unnamed files
 /// the directory is not even touched; else a name of ours exists for a moment.
@@ -88,6 +98,7 @@ pub fn probe(dir: &Dir) -> io::Result<Abilities> {
         user_xattrs: takes(b"user.cutover", b"1"),
         trusted_xattrs: takes(b"trusted.cutover", b"1"),
         security_xattrs: takes(b"security.cutover", b"1"),
+        capabilities: takes(Xattr::CAPABILITY, NO_CAPABILITIES),
         acls: takes(Xattr::ACL_ACCESS, &acl_with_a_named_user().to_raw()),
         owners,
         groups,
@@ -113,8 +124,24 @@ pub fn source_granularity(dir: &Dir) -> u64 {
     }
 }
 
-fn fs_type(dir: &Dir) -> Option<FsWord> {
-    rustix::fs::fstatfs(dir).ok().map(|stat| stat.f_type)
+/// Makes sure that from now on whatever is written to a file moves its ctime; false where the
+/// filesystem is not known to do that.
+///
+/// Through a shared mapping only the first write to a page does, until the page is written out:
+/// that is what is done here. In memory nothing is, and where ctime is mtime it can be set back.
+pub fn shows_writes(file: &File) -> io::Result<bool> {
+    let shows = matches!(
+        fs_type(file),
+        Some(magic::EXT4 | magic::XFS | magic::BTRFS | magic::F2FS)
+    );
+    if shows {
+        file.sync_data()?;
+    }
+    Ok(shows)
+}
+
+fn fs_type(file: impl AsFd) -> Option<FsWord> {
+    rustix::fs::fstatfs(file).ok().map(|stat| stat.f_type)
 }
 
 fn is_read_only(dir: &Dir) -> io::Result<bool> {
@@ -128,6 +155,7 @@ fn read_only(dir: &Dir) -> Abilities {
         user_xattrs: false,
         trusted_xattrs: false,
         security_xattrs: false,
+        capabilities: false,
         acls: false,
         owners: false,
         groups: false,

@@ -34,6 +34,22 @@ impl Stat {
         (self.dev, self.ino) == (other.dev, other.ino)
     }
 
+    /// Whether nothing that a write or a rename over it leaves behind has happened to this file
+    /// since `before`.
+    pub fn is_unchanged_since(&self, before: &Stat) -> bool {
+        self.is_same_inode(before)
+            && self.meta.kind == before.meta.kind
+            && self.meta.size == before.meta.size
+            && self.meta.mtime == before.meta.mtime
+            && self.ctime == before.ctime
+    }
+
+    /// Whether some of the content may be holes: less space is in use than it takes. Below a page
+    /// there is nothing to gain, and some filesystems keep such files in the inode.
+    pub fn may_have_holes(&self) -> bool {
+        self.meta.size >= 4096 && self.blocks.saturating_mul(512) < self.meta.size
+    }
+
     fn from_statx(raw: &Statx) -> io::Result<Stat> {
         let kind = kind_of(FileType::from_raw_mode(u32::from(raw.stx_mode)))
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unknown kind of entry"))?;

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use super::meta::Target;
 use super::sys;
 use crate::entry::Xattr;
+use crate::options::Fidelity;
 use crate::path::Name;
 
 /// The longest list of names and the longest value that Linux hands out (`XATTR_LIST_MAX`,
@@ -25,22 +26,75 @@ const KERNEL_MAX: usize = 64 * 1024;
 const FIRST_TRY: usize = 512;
 
 /// Which attributes [`read_xattrs`] returns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct XattrSelect {
-    /// All but the `system` namespace.
+    /// All of namespaces that have no word of their own here.
     pub xattrs: bool,
+    /// The `trusted` namespace.
+    pub trusted: bool,
+    /// The `security` namespace but for capabilities.
+    pub security: bool,
+    /// Capabilities of files, which some may set who may set nothing else of their namespace.
+    pub capabilities: bool,
     /// POSIX ACLs.
     pub acls: bool,
 }
 
 impl XattrSelect {
+    /// All that can be preserved.
+    pub const ALL: XattrSelect = XattrSelect {
+        xattrs: true,
+        trusted: true,
+        security: true,
+        capabilities: true,
+        acls: true,
+    };
+
+    /// Those that are preserved.
+    pub fn of(fidelity: &Fidelity) -> XattrSelect {
+        XattrSelect {
+            xattrs: fidelity.xattrs,
+            trusted: fidelity.xattrs && fidelity.trusted_xattrs,
+            security: fidelity.xattrs && fidelity.security_xattrs,
+            capabilities: fidelity.xattrs && fidelity.capabilities,
+            acls: fidelity.acls,
+        }
+    }
+
     /// Whether the attribute `name` is one of those. `system` names other than the two ACLs are
     /// the filesystem's own view of something else, and never are.
-    fn takes(self, name: &[u8]) -> bool {
-        if name == Xattr::ACL_ACCESS || name == Xattr::ACL_DEFAULT {
-            self.acls
-        } else {
-            self.xattrs && !name.starts_with(b"system.")
+    pub fn takes(self, name: &[u8]) -> bool {
+        match name {
+            Xattr::ACL_ACCESS | Xattr::ACL_DEFAULT => self.acls,
+            Xattr::CAPABILITY => self.capabilities,
+            name if name.starts_with(b"security.") => self.security,
+            name if name.starts_with(b"trusted.") => self.trusted,
+            name => self.xattrs && !name.starts_with(b"system."),
+        }
+    }
+
+    /// Whether none are.
+    pub fn is_empty(self) -> bool {
+        self == XattrSelect::default()
+    }
+
+    /// These and those of `other`.
+    pub fn and(self, other: XattrSelect) -> XattrSelect {
+        self.combine(other, |ours, theirs| ours || theirs)
+    }
+
+    /// These but for those of `other`.
+    pub fn less(self, other: XattrSelect) -> XattrSelect {
+        self.combine(other, |ours, theirs| ours && !theirs)
+    }
+
+    fn combine(self, other: XattrSelect, each: impl Fn(bool, bool) -> bool) -> XattrSelect {
+        XattrSelect {
+            xattrs: each(self.xattrs, other.xattrs),
+            trusted: each(self.trusted, other.trusted),
+            security: each(self.security, other.security),
+            capabilities: each(self.capabilities, other.capabilities),
+            acls: each(self.acls, other.acls),
         }
     }
 }

@@ -21,7 +21,7 @@ impl Lister<'_> {
         let mut facts = FactsHere::new(self.known_facts(dir)?);
         for mut row in std::mem::take(&mut listing.rows) {
             self.cancel.check().map_err(io::Error::other)?;
-            match self.complete_row(dir, &mut row, &mut facts) {
+            match self.complete_row(dir, &mut row, &mut facts, &mut listing.loses) {
                 Ok(()) => listing.rows.push(row),
                 Err(err) if err.kind() == io::ErrorKind::NotFound => {}
                 Err(err) => {
@@ -38,10 +38,18 @@ impl Lister<'_> {
         Ok(())
     }
 
-    fn complete_row(&self, dir: &Dir, row: &mut Row, facts: &mut FactsHere) -> io::Result<()> {
+    fn complete_row(
+        &self,
+        dir: &Dir,
+        row: &mut Row,
+        facts: &mut FactsHere,
+        loses: &mut bool,
+    ) -> io::Result<()> {
         self.read_target(dir, row)?;
-        row.entry.xattrs = self.read_xattrs(dir, row)?;
-        self.count_lost_attributes(&Target::Entry(dir, &row.entry.name))?;
+        let target = Target::Entry(dir, &row.entry.name);
+        let (xattrs, is_lossy) = self.count_xattrs(&target, row.stat.meta.mode)?;
+        row.entry.xattrs = xattrs;
+        *loses |= is_lossy;
         if row.entry.meta.kind == EntryKind::File {
             self.read_content(dir, row, facts)?;
         }
@@ -61,38 +69,39 @@ impl Lister<'_> {
         Ok(())
     }
 
-    fn count_lost_attributes(&self, target: &Target<'_>) -> io::Result<()> {
+    /// The attributes that take part, and whether the entry loses something with others: such
+    /// entries are counted.
+    pub(super) fn count_xattrs(
+        &self,
+        target: &Target<'_>,
+        mode: u16,
+    ) -> io::Result<(Vec<Xattr>, bool)> {
         let Some(lost) = self.lost else {
-            return Ok(());
+            return Ok((self.select_xattrs(target, mode)?, false));
         };
-        let (xattrs, acls) = lost.attributes();
-        if xattrs || acls {
-            let found = fs::read_xattrs(target, XattrSelect { xattrs, acls })?;
-            let (acls, xattrs): (Vec<_>, Vec<_>) = found.iter().partition(|x| x.is_acl());
-            lost.attributes_of(!xattrs.is_empty(), !acls.is_empty());
-        }
-        Ok(())
-    }
-
-    pub(super) fn read_xattrs(&self, dir: &Dir, row: &Row) -> io::Result<Vec<Xattr>> {
-        if !self.rules.reads_xattrs() {
-            return Ok(Vec::new());
-        }
-        self.select_xattrs(&Target::Entry(dir, &row.entry.name), row.stat.meta.mode)
+        let kept = self.rules.xattrs();
+        let found = self.xattrs_of(target, mode, kept.and(lost.attributes()))?;
+        let is_stored = !self.fake_super && lost.stored_in(&found);
+        let (kept, rest): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|xattr| kept.takes(&xattr.name));
+        Ok((kept, lost.attributes_of(&rest) || is_stored))
     }
 
     pub(super) fn select_xattrs(&self, target: &Target<'_>, mode: u16) -> io::Result<Vec<Xattr>> {
-        if !self.rules.reads_xattrs() {
-            return Ok(Vec::new());
+        self.xattrs_of(target, mode, self.rules.xattrs())
+    }
+
+    fn xattrs_of(
+        &self,
+        target: &Target<'_>,
+        mode: u16,
+        select: XattrSelect,
+    ) -> io::Result<Vec<Xattr>> {
+        match self.fake_super {
+            _ if select.is_empty() => Ok(Vec::new()),
+            true => fs::read_fake_xattrs(target, mode, select),
+            false => fs::read_xattrs(target, select),
         }
-        let select = XattrSelect {
-            xattrs: self.rules.fidelity.xattrs,
-            acls: self.rules.fidelity.acls,
-        };
-        if self.fake_super {
-            return fs::read_fake_xattrs(target, mode, select);
-        }
-        fs::read_xattrs(target, select)
     }
 
     /// What the state knows of a directory's files.

@@ -145,6 +145,8 @@ pub struct Listing {
     pub leftovers: Vec<Name>,
     /// Whether anything here does not take part.
     pub hides: bool,
+    /// Whether an entry loses attributes that are counted in each run.
+    pub loses: bool,
     /// What the state shall know of the files, where that is other than what it does.
     pub facts: Vec<FileFact>,
     /// Entries that could not be read; they are not among the rows.
@@ -163,8 +165,18 @@ impl Listing {
 impl Lister<'_> {
     /// Reads a directory completely.
     pub fn list(&self, path: &RelPath, scratch: &mut ListScratch) -> io::Result<Listing> {
+        self.list_where(path, scratch, &|_| true)
+    }
+
+    /// Reads those entries of a directory completely whose names are wanted: of a huge one a few.
+    pub fn list_where(
+        &self,
+        path: &RelPath,
+        scratch: &mut ListScratch,
+        is_wanted: &dyn Fn(&Name) -> bool,
+    ) -> io::Result<Listing> {
         let dir = self.root.open_dir(path)?;
-        let mut listing = self.stats(&dir, path, scratch)?;
+        let mut listing = self.stats_where(&dir, path, scratch, is_wanted)?;
         self.complete(&dir, path, &mut listing)?;
         Ok(listing)
     }
@@ -176,6 +188,16 @@ impl Lister<'_> {
         path: &RelPath,
         scratch: &mut ListScratch,
     ) -> io::Result<Listing> {
+        self.stats_where(dir, path, scratch, &|_| true)
+    }
+
+    fn stats_where(
+        &self,
+        dir: &Dir,
+        path: &RelPath,
+        scratch: &mut ListScratch,
+        is_wanted: &dyn Fn(&Name) -> bool,
+    ) -> io::Result<Listing> {
         let mut listing = Listing::default();
         let mut names = Vec::new();
         dir.list(scratch, &mut |bytes, _ino, kind| {
@@ -184,7 +206,9 @@ impl Lister<'_> {
                 return;
             }
             // Nothing but a name from the kernel: it cannot be invalid.
-            if let Ok(name) = Name::new(bytes) {
+            if let Ok(name) = Name::new(bytes)
+                && is_wanted(&name)
+            {
                 names.push((name, kind));
             }
         })?;
@@ -358,7 +382,8 @@ impl Lister<'_> {
             return Ok(None);
         };
         self.read_target(dir, &mut row)?;
-        row.entry.xattrs = self.read_xattrs(dir, &row)?;
+        let target = Target::Entry(dir, name);
+        row.entry.xattrs = self.select_xattrs(&target, row.stat.meta.mode)?;
         Ok(Some(row))
     }
 
@@ -373,7 +398,7 @@ impl Lister<'_> {
         let mut owners = OwnersHere::default();
         let mut entry = self.plain_entry(name, &stat, &mut owners)?;
         owners.count(self.owners);
-        entry.xattrs = self.select_xattrs(&target, stat.meta.mode)?;
+        (entry.xattrs, _) = self.count_xattrs(&target, stat.meta.mode)?;
         Ok(Row {
             entry,
             stat,

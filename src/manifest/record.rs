@@ -6,6 +6,7 @@ use serde_bytes::{ByteBuf, Bytes};
 
 use crate::digest::{ContentHash, Digest};
 use crate::entry::{EntryKind, Metadata, Timestamp, Xattr};
+use crate::fs::XattrSelect;
 use crate::manifest::compact::Pack;
 use crate::options::Fidelity;
 use crate::path::Name;
@@ -62,9 +63,14 @@ impl RecordRules {
         }
     }
 
+    /// Which extended attributes take part.
+    pub fn xattrs(&self) -> XattrSelect {
+        XattrSelect::of(&self.fidelity)
+    }
+
     /// Whether extended attributes must be read at all.
     pub fn reads_xattrs(&self) -> bool {
-        self.fidelity.xattrs || self.fidelity.acls
+        !self.xattrs().is_empty()
     }
 
     /// Whether entries of this kind take part.
@@ -227,15 +233,22 @@ impl<'a> ShallowDigester<'a> {
 
     /// The digest of all.
     pub fn finish(self) -> Digest {
+        self.finish_with_buckets().0
+    }
+
+    /// The digest of all, and [the buckets' digests, cut](Digest::cut); none where there is one
+    /// bucket only.
+    pub fn finish_with_buckets(self) -> (Digest, Box<[u64]>) {
         let digests = self.0.finish();
         if let [digest] = digests[..] {
-            return digest;
+            return (digest, Box::default());
         }
         let mut hasher = blake3::Hasher::new();
-        for digest in digests {
+        for digest in &digests {
             hasher.update(&digest.0);
         }
-        hasher.finalize().into()
+        let cut = digests.iter().map(Digest::cut).collect();
+        (hasher.finalize().into(), cut)
     }
 }
 

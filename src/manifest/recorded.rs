@@ -286,6 +286,7 @@ impl Recorded {
             entries: top.total_entries,
             bytes: top.total_bytes,
             problems: Vec::new(),
+            vanished: Vec::new(),
             leftovers: Vec::new(),
             update: StateUpdate::default(),
             tree,
@@ -323,12 +324,9 @@ fn adapt_entry(
     let (uid, gid) = owners.owner(entry.meta.uid, entry.meta.gid)?;
     (entry.meta.uid, entry.meta.gid) = (uid, gid);
     entry.meta.mode = modes(entry.meta.kind, entry.meta.mode);
-    let fidelity = rules.fidelity;
-    entry.xattrs.retain(|xattr| match xattr.is_acl() {
-        true => fidelity.acls,
-        false => fidelity.xattrs,
-    });
-    if !fidelity.hard_links {
+    let select = rules.xattrs();
+    entry.xattrs.retain(|xattr| select.takes(&xattr.name));
+    if !rules.fidelity.hard_links {
         entry.link = None;
     }
     if !rules.content {

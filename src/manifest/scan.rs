@@ -11,10 +11,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::digest::Digest;
 use crate::entry::{EntryKind, Timestamp};
 use crate::error::{Error, Result};
-use crate::events::{Event, Observer, Problem, Side};
-use crate::fs::{ListScratch, Stat};
+use crate::events::{Event, Observer, Problem};
+use crate::fs::{ListScratch, Stat, XattrSelect, is_gone};
 use crate::manifest::compact::Compact;
 use crate::manifest::listing::{Lister, Listing, Row};
+use crate::manifest::lost::Lost;
 use crate::manifest::record::{Entry, RecordRules, ShallowDigester};
 use crate::manifest::state::{DirFact, StateUpdate};
 use crate::manifest::tree::{NodeFlags, NodeId, Tree};
@@ -27,6 +28,10 @@ const RACY_WINDOW_NS: u64 = 20_000_000;
 /// How often the observer hears of the entries found so far: about ten times a second, so that it
 /// costs next to nothing on the wire either.
 const REPORT_EVERY: u64 = 1 << 16;
+
+/// How much of what the state shall learn is held in memory; the hashes of a million files take
+/// ten times as much.
+const MOST_HELD_BYTES: usize = 8 << 20;
 
 /// What a scan leaves.
 #[derive(Debug)]
@@ -45,6 +50,8 @@ pub struct Scan {
     pub bytes: u64,
     /// What could not be read.
     pub problems: Vec<Problem>,
+    /// Directories that went while the tree was read.
+    pub vanished: Vec<RelPath>,
     /// Unfinished files of earlier runs.
     pub leftovers: Vec<(RelPath, Name)>,
     /// What the state shall learn.
@@ -99,7 +106,11 @@ pub fn scan(
         lister,
         options,
         observer,
-        rules_key: rules_key(&lister.rules, lister.fake_super),
+        rules_key: rules_key(
+            &lister.rules,
+            lister.fake_super,
+            lister.lost.map(Lost::attributes).unwrap_or_default(),
+        ),
         root_dev: root.stat.dev,
         shared: Mutex::new(Shared {
             stack: vec![Job {
@@ -135,6 +146,7 @@ pub fn scan(
         entries: top.total_entries,
         bytes: top.total_bytes,
         problems: shared.problems,
+        vanished: shared.vanished,
         leftovers: shared.leftovers,
         update: shared.update,
         tree,
@@ -159,6 +171,7 @@ struct Shared {
     waiting: usize,
     tree: Tree,
     problems: Vec<Problem>,
+    vanished: Vec<RelPath>,
     leftovers: Vec<(RelPath, Name)>,
     update: StateUpdate,
     found: u64,
@@ -175,6 +188,7 @@ struct Job {
 struct Digested {
     listing: Listing,
     shallow: Digest,
+    buckets: Box<[u64]>,
     fact: Option<DirFact>,
 }
 
@@ -194,6 +208,13 @@ impl Scanner<'_> {
             let over = shared.stack.is_empty() && shared.busy == 0;
             if shared.waiting > 0 && (over || !shared.stack.is_empty()) {
                 self.wake.notify_all();
+            }
+            if let Some(state) = self.lister.state
+                && shared.update.held_bytes() > MOST_HELD_BYTES
+            {
+                let update = std::mem::take(&mut shared.update);
+                drop(shared);
+                state.spill(update);
             }
         }
         self.wake.notify_all();
@@ -234,13 +255,14 @@ impl Scanner<'_> {
         let known = lister
             .state
             .filter(|_| !lister.rehash && self.options.sink.is_none())
-            .filter(|_| listing.problems.is_empty() && !counts_attributes(lister))
+            .filter(|_| listing.problems.is_empty())
             .and_then(|state| state.dir(self.rules_key, &job.stat))
             .filter(|fact| fact.stats == stats);
         if let Some(fact) = known {
             return Ok(Digested {
                 listing,
                 shallow: fact.shallow,
+                buckets: fact.buckets,
                 fact: None,
             });
         }
@@ -248,8 +270,9 @@ impl Scanner<'_> {
         if let Some(sink) = self.options.sink {
             sink(&job.path, &listing);
         }
-        let shallow = shallow_of(&listing.rows, &lister.rules);
+        let (shallow, buckets) = shallow_of(&listing.rows, &lister.rules);
         let settled = listing.problems.is_empty()
+            && !listing.loses
             && !listing
                 .rows
                 .iter()
@@ -260,10 +283,16 @@ impl Scanner<'_> {
         // A suspect's hash is in the record only until both sides agree again.
         let plain =
             lister.rules.content || listing.rows.iter().all(|row| row.entry.content.is_none());
-        Ok(Digested {
+        let fact = (settled && plain).then(|| DirFact {
+            stats,
             shallow,
-            fact: (settled && plain).then_some(DirFact { stats, shallow }),
+            buckets: buckets.clone(),
+        });
+        Ok(Digested {
             listing,
+            shallow,
+            buckets,
+            fact,
         })
     }
 
@@ -272,6 +301,7 @@ impl Scanner<'_> {
         let Digested {
             listing,
             shallow,
+            buckets,
             fact,
         } = digested;
         let mut bytes = 0;
@@ -297,7 +327,7 @@ impl Scanner<'_> {
         for (offset, (name, stat)) in subdirs.into_iter().enumerate() {
             if self.options.one_file_system && stat.dev != self.root_dev {
                 let node = shared.tree.node_mut(Tree::nth(first, offset));
-                node.shallow = shallow_of(&Compact::default(), &self.lister.rules);
+                node.shallow = shallow_of(&Compact::default(), &self.lister.rules).0;
                 node.flags.elsewhere = true;
                 continue;
             }
@@ -307,6 +337,7 @@ impl Scanner<'_> {
                 stat,
             });
         }
+        shared.tree.set_buckets(job.node, buckets);
         let node = shared.tree.node_mut(job.node);
         node.shallow = shallow;
         node.entries = listing.rows.len() as u32;
@@ -345,7 +376,7 @@ impl Scanner<'_> {
     }
 
     /// A directory that cannot be read is a problem, and its content unknown. One that vanished
-    /// since its parent was listed is empty: the next run will see.
+    /// since its parent was listed is none: the next run will see.
     fn fail(&self, shared: &mut Shared, job: Job, err: io::Error) {
         // An interrupt is no fault of the directory.
         if self.lister.cancel.is_cancelled() {
@@ -358,7 +389,8 @@ impl Scanner<'_> {
         let node = shared.tree.node_mut(job.node);
         node.flags.unreadable = true;
         node.shallow = Digest::of(format!("unreadable {:?}", self.lister.side).as_bytes());
-        if err.kind() == io::ErrorKind::NotFound && self.lister.side == Side::Destination {
+        if is_gone(&err) {
+            shared.vanished.push(job.path);
             return;
         }
         shared.problems.push(Problem {
@@ -371,19 +403,12 @@ impl Scanner<'_> {
     }
 }
 
-fn shallow_of(rows: &Compact<Row>, rules: &RecordRules) -> Digest {
+fn shallow_of(rows: &Compact<Row>, rules: &RecordRules) -> (Digest, Box<[u64]>) {
     let mut digester = ShallowDigester::new(rows.len(), rules);
     for row in rows {
         digester.add(&row.entry);
     }
-    digester.finish()
-}
-
-/// Whether attributes must be looked at only to be counted.
-fn counts_attributes(lister: &Lister<'_>) -> bool {
-    lister
-        .lost
-        .is_some_and(|lost| lost.attributes() != (false, false))
+    digester.finish_with_buckets()
 }
 
 /// The local stat digest: all that `statx` says and that an edit moves, and the owners' numbers
@@ -422,9 +447,10 @@ fn stat_digest(rows: &Compact<Row>) -> Digest {
 /// BLAKE3 reaches its full speed at 16 KiB and more at a time.
 const STAT_CHUNK: usize = 32 << 10;
 
-/// Digests made under other rules are other digests.
-fn rules_key(rules: &RecordRules, fake_super: bool) -> u64 {
-    let text = format!("{rules:?} {fake_super}");
+/// Digests made under other rules are other digests; and what is lost is counted, so that what was
+/// not looked for is not known.
+fn rules_key(rules: &RecordRules, fake_super: bool, counted: XattrSelect) -> u64 {
+    let text = format!("{rules:?} {fake_super} {counted:?}");
     let hash = blake3::hash(text.as_bytes());
     hash.as_bytes()[..8]
         .iter()

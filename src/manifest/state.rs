@@ -1,19 +1,25 @@
 //! What earlier runs learnt of a root, in an embedded database. A cache: a run is right without
 //! it, and every row is believed only where the file or directory is as it was.
 
-use std::collections::{BTreeMap, HashMap};
+mod blocks;
+mod facts;
+
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{
-    AccessGuard, Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable,
-    TableDefinition, WriteTransaction,
+    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition,
+    WriteTransaction,
 };
 
-use crate::digest::{ContentHash, Digest};
-use crate::entry::Timestamp;
-use crate::fs::{Dir, Stat};
-use crate::path::RelPath;
+pub use blocks::BlockBook;
+pub use facts::{FactBook, FileFact, KnownFacts};
+use facts::{encode_facts, join_facts};
+
+use crate::delta::Subtrees;
+use crate::digest::Digest;
+use crate::fs::Stat;
 
 /// `[rules 8][device 8][inode 8]` to [`DirFact`]: what a directory's entries digest to.
 const DIRS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("dirs-1");
@@ -32,205 +38,110 @@ const RULE_SETS: usize = 3;
 #[derive(Debug)]
 pub struct State {
     database: Database,
+    tables: RwLock<Tables>,
+    /// Rows were added that no durable transaction has confirmed.
+    spilled: AtomicBool,
+}
+
+/// What is read during a run: all of it as it was when the run began.
+#[derive(Debug, Default)]
+struct Tables {
     dirs: Option<ReadOnlyTable<&'static [u8], &'static [u8]>>,
     files: Option<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    blocks: Option<blocks::Table>,
 }
 
 /// What a directory's entries digested to when they last were read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirFact {
     /// Over what `statx` said of the entries.
     pub stats: Digest,
     /// Over their records.
     pub shallow: Digest,
+    /// Over the records of each bucket of a huge directory, cut to 8 bytes.
+    pub buckets: Box<[u64]>,
 }
 
-/// What a file's content hashed to, and what `statx` said when it did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileFact {
-    /// Inode number, on the device of its directory.
-    pub ino: u64,
-    /// Size in bytes.
-    pub size: u64,
-    /// Modification time.
-    pub mtime: Timestamp,
-    /// Change time.
-    pub ctime: Timestamp,
-    /// The content's hash.
-    pub hash: ContentHash,
-}
-
-impl FileFact {
-    const BYTES: usize = 8 + 8 + 12 + 12 + 32;
-
-    /// The fact of a file with this stat.
-    pub fn new(stat: &Stat, hash: ContentHash) -> FileFact {
-        FileFact {
-            ino: stat.ino,
-            size: stat.meta.size,
-            mtime: stat.meta.mtime,
-            ctime: stat.ctime,
-            hash,
-        }
-    }
-
-    /// Whether the file is as it was, as far as `statx` can tell.
-    pub fn matches(&self, stat: &Stat) -> bool {
-        self.same_size_and_mtime(stat) && self.ctime == stat.ctime
-    }
-
-    /// Whether a quick check would take the file for unchanged.
-    pub fn same_size_and_mtime(&self, stat: &Stat) -> bool {
-        self.ino == stat.ino && self.size == stat.meta.size && self.mtime == stat.meta.mtime
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.ino.to_le_bytes());
-        out.extend_from_slice(&self.size.to_le_bytes());
-        for time in [self.mtime, self.ctime] {
-            out.extend_from_slice(&time.secs.to_le_bytes());
-            out.extend_from_slice(&time.nanos.to_le_bytes());
-        }
-        out.extend_from_slice(&self.hash.0);
-    }
-
-    fn ino_of(row: &[u8; FileFact::BYTES]) -> u64 {
-        let (ino, _) = row.split_first_chunk().unwrap_or((&[0; 8], &[]));
-        u64::from_le_bytes(*ino)
-    }
-
-    fn decode(mut bytes: &[u8]) -> Option<FileFact> {
-        fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
-            let (head, tail) = bytes.split_first_chunk::<N>()?;
-            *bytes = tail;
-            Some(*head)
-        }
-        let bytes = &mut bytes;
-        let ino = u64::from_le_bytes(take(bytes)?);
-        let size = u64::from_le_bytes(take(bytes)?);
-        let mut time = || {
-            Some(Timestamp {
-                secs: i64::from_le_bytes(take(bytes)?),
-                nanos: u32::from_le_bytes(take(bytes)?),
-            })
-        };
-        let (mtime, ctime) = (time()?, time()?);
-        Some(FileFact {
-            ino,
-            size,
-            mtime,
-            ctime,
-            hash: ContentHash(take(bytes)?),
-        })
-    }
-}
-
-/// What the files of one directory hashed to, as the database holds it: sorted by inode.
-#[derive(Default)]
-pub struct KnownFacts(Option<AccessGuard<'static, &'static [u8]>>);
-
-impl KnownFacts {
-    fn rows(&self) -> &[[u8; FileFact::BYTES]] {
-        let bytes = self.0.as_ref().map_or(&[][..], |row| row.value());
-        bytes.as_chunks().0
-    }
-
-    /// How many files are known.
-    pub fn len(&self) -> usize {
-        self.rows().len()
-    }
-
-    /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The file with this inode number, and its place.
-    pub fn find(&self, ino: u64) -> Option<(usize, FileFact)> {
-        let rows = self.rows();
-        let place = rows.binary_search_by_key(&ino, FileFact::ino_of).ok()?;
-        Some((place, FileFact::decode(&rows[place])?))
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = FileFact> {
-        self.rows().iter().filter_map(|row| FileFact::decode(row))
-    }
-}
-
-/// Hashes that a run came by as it sent or wrote files, by directory, until it has succeeded.
-///
-/// Bounded: what does not fit is not remembered, and hashed again should it ever look suspicious.
-#[derive(Debug, Default)]
-pub struct FactBook(Mutex<Facts>);
-
-#[derive(Debug, Default)]
-struct Facts {
-    by_dir: HashMap<RelPath, Vec<FileFact>>,
-    count: usize,
-}
-
-impl FactBook {
-    /// About 8 MB.
-    const MOST: usize = 100_000;
-
-    /// Remembers a file's hash.
-    pub fn note(&self, dir: &RelPath, fact: FileFact) {
-        let mut facts = self.lock();
-        if facts.count < FactBook::MOST {
-            facts.count += 1;
-            match facts.by_dir.get_mut(dir) {
-                Some(known) => known.push(fact),
-                None => {
-                    facts.by_dir.insert(dir.clone(), vec![fact]);
-                }
-            }
-        }
-    }
-
-    /// Adds what was remembered to what shall be stored.
-    pub fn store_into(&self, root: &Dir, state: &State, update: &mut StateUpdate) {
-        let facts = std::mem::take(&mut *self.lock());
-        for (path, facts) in facts.by_dir {
-            // A directory that is gone has nothing to be remembered.
-            if let Ok(stat) = root.open_dir(&path).and_then(|dir| dir.stat_self()) {
-                let key = file_key(&stat);
-                let row = match update.files.remove(&key) {
-                    Some(row) => merged(facts, row.as_chunks().0),
-                    None => merged(facts, state.facts(&stat).rows()),
-                };
-                update.files.insert(key, row);
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Facts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// A directory's files.
+type FilesRow = ([u8; 16], Vec<FileFact>);
 
 /// New rows, kept in memory until the run has succeeded.
 #[derive(Debug, Default)]
 pub struct StateUpdate {
     dirs: Vec<([u8; 24], DirFact)>,
-    /// Rows as they are stored: of a huge directory there should be one copy.
-    files: BTreeMap<[u8; 16], Vec<u8>>,
+    files: Vec<FilesRow>,
+    /// Joined with the rows of the same directories, whichever run they are of.
+    added: Vec<FilesRow>,
+    blocks: blocks::BlocksUpdate,
+    held_bytes: usize,
 }
 
 impl StateUpdate {
     /// Keeps what a directory digested to.
     pub fn dir(&mut self, rules: u64, dir: &Stat, fact: DirFact) {
+        self.held_bytes += size_of::<([u8; 24], DirFact)>() + 8 * fact.buckets.len();
         self.dirs.push((dir_key(rules, dir), fact));
     }
 
     /// Keeps what a directory's files hashed to.
-    pub fn files(&mut self, dir: &Stat, facts: Vec<FileFact>) {
-        self.files.insert(file_key(dir), merged(facts, &[]));
+    pub fn files(&mut self, dir: &Stat, mut facts: Vec<FileFact>) {
+        facts.sort_unstable_by_key(|fact| fact.ino);
+        facts.dedup_by_key(|fact| fact.ino);
+        self.held_bytes += 48 + facts.len() * size_of::<FileFact>();
+        self.files.push((file_key(dir), facts));
+    }
+
+    /// Adds what some of a directory's files hashed to.
+    pub fn add_files(&mut self, dir: &Stat, facts: Vec<FileFact>) {
+        self.added.push((file_key(dir), facts));
+    }
+
+    /// About how much memory the rows take, those of large files' blocks apart.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Takes another update's rows.
+    pub fn absorb(&mut self, mut other: StateUpdate) {
+        self.dirs.append(&mut other.dirs);
+        self.files.append(&mut other.files);
+        self.added.append(&mut other.added);
+        self.blocks.absorb(other.blocks);
+        self.held_bytes += other.held_bytes;
+    }
+
+    /// Keeps the values of large files' blocks.
+    pub fn blocks(&mut self, book: &BlockBook) {
+        self.blocks.take(book);
+    }
+
+    /// Takes back what was learnt of files whose content changed behind their size and mtime: a
+    /// run that has not made both sides equal must leave them to be found by the next.
+    pub fn keep_suspects(&mut self, state: &State) {
+        for (dir, facts) in self.files.iter_mut().chain(&mut self.added) {
+            let known = state.facts_at(dir);
+            for fact in facts {
+                if let Some((_, old)) = known.find(fact.ino)
+                    && old.is_contradicted_by(fact)
+                {
+                    *fact = old;
+                }
+            }
+        }
+    }
+
+    /// Sorted inserts fill pages one after the other: twice as fast, half the size.
+    fn sort(&mut self) {
+        self.dirs.sort_unstable_by_key(|(key, _)| *key);
+        self.files.sort_unstable_by_key(|(key, _)| *key);
     }
 
     /// Whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
-        self.dirs.is_empty() && self.files.is_empty()
+        self.dirs.is_empty()
+            && self.files.is_empty()
+            && self.added.is_empty()
+            && self.blocks.is_empty()
     }
 }
 
@@ -263,40 +174,65 @@ impl State {
                 open_database(&path).map_err(|err| err.to_string())?
             }
         };
-        let mut state = State {
-            database,
-            dirs: None,
-            files: None,
-        };
-        state.refresh();
-        Ok(state)
+        Ok(State::of(database))
     }
 
-    fn refresh(&mut self) {
+    fn of(database: Database) -> State {
+        let state = State {
+            database,
+            tables: RwLock::default(),
+            spilled: AtomicBool::new(false),
+        };
+        state.refresh();
+        state
+    }
+
+    fn refresh(&self) {
         if let Ok(read) = self.database.begin_read() {
-            self.dirs = read.open_table(DIRS).ok();
-            self.files = read.open_table(FILES).ok();
+            *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Tables {
+                dirs: read.open_table(DIRS).ok(),
+                files: read.open_table(FILES).ok(),
+                blocks: blocks::open(&read),
+            };
         }
+    }
+
+    fn tables(&self) -> RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a directory digested to under these rules. Whether its entries are as they were is
     /// for the caller to see.
     pub fn dir(&self, rules: u64, dir: &Stat) -> Option<DirFact> {
-        let row = self.dirs.as_ref()?.get(&dir_key(rules, dir)[..]).ok()??;
-        let (stats, shallow) = row.value().split_first_chunk::<32>()?;
+        let tables = self.tables();
+        let row = tables.dirs.as_ref()?.get(&dir_key(rules, dir)[..]).ok()??;
+        let (stats, rest) = row.value().split_first_chunk::<32>()?;
+        let (shallow, buckets) = rest.split_first_chunk::<32>()?;
+        let buckets = buckets.as_chunks().0.iter();
         Some(DirFact {
             stats: Digest(*stats),
-            shallow: Digest(shallow.try_into().ok()?),
+            shallow: Digest(*shallow),
+            buckets: buckets.map(|bytes| u64::from_le_bytes(*bytes)).collect(),
         })
     }
 
     /// What the files of a directory hashed to.
     pub fn facts(&self, dir: &Stat) -> KnownFacts {
-        let row = self
+        self.facts_at(&file_key(dir))
+    }
+
+    fn facts_at(&self, dir: &[u8; 16]) -> KnownFacts {
+        let tables = self.tables();
+        let row = tables
             .files
             .as_ref()
-            .and_then(|table| table.get(&file_key(dir)[..]).ok().flatten());
+            .and_then(|table| table.get(&dir[..]).ok().flatten());
         KnownFacts(row)
+    }
+
+    /// The values of a large file's blocks, where it is as it was.
+    pub fn blocks(&self, file: &Stat) -> Option<Subtrees> {
+        blocks::read(self.tables().blocks.as_ref()?, file)
     }
 
     /// A small value kept under a name.
@@ -309,8 +245,9 @@ impl State {
 
     /// Stores new rows and notes in one durable transaction. A failure costs the next run time,
     /// so it is a sentence, not an error.
-    pub fn store(&mut self, update: StateUpdate, notes: &[(&str, Vec<u8>)]) -> Result<(), String> {
+    pub fn store(&self, update: StateUpdate, notes: &[(&str, Vec<u8>)]) -> Result<(), String> {
         if update.is_empty()
+            && !self.spilled.load(Ordering::Relaxed)
             && notes
                 .iter()
                 .all(|(name, value)| self.note(name).as_ref() == Some(value))
@@ -323,18 +260,38 @@ impl State {
         Ok(())
     }
 
+    /// Adds rows while a scan goes on, so that they need not be held until its end. Only what the
+    /// scan found may go this way: it is true whatever becomes of the run. Of
+    /// [suspects](StateUpdate::keep_suspects) what was known stays. Nobody reads the rows, and a
+    /// power cut may lose them, before [`State::store`]. What fails is not remembered.
+    pub fn spill(&self, mut update: StateUpdate) {
+        self.spilled.store(true, Ordering::Relaxed);
+        update.keep_suspects(self);
+        update.sort();
+        // The next run reads again what is not there.
+        let _ = self.try_spill(update);
+    }
+
+    fn try_spill(&self, update: StateUpdate) -> Result<(), redb::Error> {
+        let mut write = self.database.begin_write()?;
+        write.set_durability(Durability::None)?;
+        write_rows(&write, update)?;
+        write.commit()?;
+        Ok(())
+    }
+
     fn try_store(
-        &mut self,
+        &self,
         mut update: StateUpdate,
         notes: &[(&str, Vec<u8>)],
     ) -> Result<(), redb::Error> {
-        self.dirs = None;
-        self.files = None;
-        // Sorted inserts fill pages one after the other: twice as fast, half the size.
-        update.dirs.sort_unstable_by_key(|(key, _)| *key);
+        // Rows that are still being read would keep the pages of all that are replaced.
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Tables::default();
+        update.sort();
         let mut write = self.database.begin_write()?;
         // Losing the last run's rows costs time only, but a torn file would cost a rebuild.
         write.set_durability(Durability::Immediate)?;
+        update.blocks.write(&write)?;
         let rules = update.dirs.first().map(|(key, _)| *key);
         write_rows(&write, update)?;
         {
@@ -353,34 +310,32 @@ impl State {
 
 fn write_rows(write: &WriteTransaction, update: StateUpdate) -> Result<(), redb::Error> {
     let mut dirs = write.open_table(DIRS)?;
+    let mut value = Vec::new();
     for (key, fact) in &update.dirs {
-        let mut value = [0; 64];
-        value[..32].copy_from_slice(&fact.stats.0);
-        value[32..].copy_from_slice(&fact.shallow.0);
-        dirs.insert(&key[..], &value[..])?;
+        value.clear();
+        value.extend_from_slice(&fact.stats.0);
+        value.extend_from_slice(&fact.shallow.0);
+        value.extend(fact.buckets.iter().flat_map(|cut| cut.to_le_bytes()));
+        dirs.insert(&key[..], value.as_slice())?;
     }
     let mut files = write.open_table(FILES)?;
-    for (key, row) in update.files {
-        files.insert(&key[..], row.as_slice())?;
+    for (key, facts) in update.files {
+        encode_facts(&facts, &mut value);
+        // Of a huge directory they are many: the database is about to copy them.
+        drop(facts);
+        files.insert(&key[..], value.as_slice())?;
+    }
+    for (key, facts) in update.added {
+        let old = files.get(&key[..])?;
+        join_facts(
+            facts,
+            old.as_ref().map_or(&[], |row| row.value()),
+            &mut value,
+        );
+        drop(old);
+        files.insert(&key[..], value.as_slice())?;
     }
     Ok(())
-}
-
-/// A row of new facts and of those old ones that are of other files.
-fn merged(mut new: Vec<FileFact>, old: &[[u8; FileFact::BYTES]]) -> Vec<u8> {
-    new.sort_unstable_by_key(|fact| fact.ino);
-    new.dedup_by_key(|fact| fact.ino);
-    let mut row = Vec::with_capacity((new.len() + old.len()) * FileFact::BYTES);
-    let mut old = old.iter().peekable();
-    for fact in new {
-        while let Some(before) = old.next_if(|old| FileFact::ino_of(old) < fact.ino) {
-            row.extend_from_slice(before);
-        }
-        old.next_if(|old| FileFact::ino_of(old) == fact.ino);
-        fact.encode(&mut row);
-    }
-    row.extend(old.flatten());
-    row
 }
 
 /// Drops the rows of rules that were not used for the longest time, so that every combination of
@@ -442,10 +397,10 @@ fn dir_key(rules: u64, dir: &Stat) -> [u8; 24] {
     key
 }
 
-fn file_key(dir: &Stat) -> [u8; 16] {
+fn file_key(inode: &Stat) -> [u8; 16] {
     let mut key = [0; 16];
-    key[..8].copy_from_slice(&dir.dev.to_be_bytes());
-    key[8..].copy_from_slice(&dir.ino.to_be_bytes());
+    key[..8].copy_from_slice(&inode.dev.to_be_bytes());
+    key[8..].copy_from_slice(&inode.ino.to_be_bytes());
     key
 }
 

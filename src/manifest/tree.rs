@@ -4,6 +4,8 @@
 //! name and after their parent; that is the whole index. Names share one arena. 20,000 directories
 //! cost about 2.5 MB.
 
+use std::collections::HashMap;
+
 use crate::digest::Digest;
 use crate::manifest::record::deep_digest;
 use crate::path::{Name, RelPath};
@@ -57,6 +59,8 @@ pub struct NodeFlags {
 pub struct Tree {
     nodes: Vec<Node>,
     names: Vec<u8>,
+    /// Of huge directories only.
+    buckets: HashMap<NodeId, Box<[u64]>>,
 }
 
 impl Default for Tree {
@@ -65,6 +69,7 @@ impl Default for Tree {
         Tree {
             nodes: vec![Node::default()],
             names: Vec::new(),
+            buckets: HashMap::new(),
         }
     }
 }
@@ -107,6 +112,19 @@ impl Tree {
     /// What is kept of a directory, to be filled by the scan.
     pub fn node_mut(&mut self, id: NodeId) -> &mut Node {
         &mut self.nodes[id.0 as usize]
+    }
+
+    /// Keeps the digests of a directory's buckets, where it has any.
+    pub fn set_buckets(&mut self, id: NodeId, buckets: Box<[u64]>) {
+        if !buckets.is_empty() {
+            self.buckets.insert(id, buckets);
+        }
+    }
+
+    /// The digests of a huge directory's buckets, cut to 8 bytes: as many as a power of two. `None`
+    /// where there is one bucket only, or they are not known.
+    pub fn buckets(&self, id: NodeId) -> Option<&[u64]> {
+        self.buckets.get(&id).map(|buckets| &**buckets)
     }
 
     /// Computes deep digests and totals, bottom up. Children come after their parents, so one

@@ -9,7 +9,7 @@ use crate::delta::{BlockSize, Signature, SignatureSpec};
 use crate::digest::{ContentHash, Digest};
 use crate::error::{Error, RemoteError, Result};
 use crate::events::{Event, Problem, Side, Summary};
-use crate::manifest::record::{Entry, RecordRules};
+use crate::manifest::record::{Entry, MAX_BUCKET_BITS, RecordRules, bucket_of};
 use crate::options::SyncOptions;
 use crate::path::{Name, RelPath};
 
@@ -21,6 +21,8 @@ pub struct Open {
     /// The root on the agent's host, raw; a leading `~` is the user's home.
     #[serde(with = "serde_bytes")]
     pub root: Vec<u8>,
+    /// Whether sudo runs the agent: the user is then who logged in.
+    pub sudo: bool,
     /// What the run was asked to do.
     pub options: SyncOptions,
     /// What the run is for.
@@ -36,6 +38,18 @@ pub enum Mode {
     Diff,
     /// Say what differs, by content.
     Verify,
+}
+
+/// What a large file is built on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Onto {
+    /// Nothing: it comes whole.
+    Nothing,
+    /// The basis that it was asked for with.
+    Basis,
+    /// The same, and samples say that it keeps nearly all of it: the destination can start with a
+    /// copy while the source still compares.
+    AlikeBasis,
 }
 
 /// What the source says.
@@ -69,8 +83,8 @@ pub enum FromSource {
         dir: RelPath,
         /// The file as it is now.
         entry: Entry,
-        /// Whether the content is in terms of the basis.
-        delta: bool,
+        /// What its parts may be copied from.
+        onto: Onto,
     },
     /// Parts of the file that the destination has already.
     Copies {
@@ -293,6 +307,14 @@ pub struct ExpandRequest {
     pub shallow: Digest,
     /// Only these buckets of a huge listing, after a [`ListingBody::Buckets`].
     pub buckets: Option<Buckets>,
+}
+
+impl Buckets {
+    /// Whether the choice includes the bucket of this name.
+    pub fn include(&self, name: &Name) -> bool {
+        let bucket = bucket_of(name, self.bits.min(MAX_BUCKET_BITS)) as u32;
+        self.wanted.binary_search(&bucket).is_ok()
+    }
 }
 
 /// A choice of buckets.

@@ -1,5 +1,6 @@
 //! The agent: the role on another host, talked to over standard input and output.
 
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use crate::protocol::frame::{
 use crate::protocol::message::Open;
 use crate::session::destination::DestinationRole;
 use crate::session::source::{SourceKind, SourceRole};
-use crate::transport::{Link, accept, expand_home};
+use crate::transport::{Link, Whose, accept, expand_home, sweep_agents};
 
 /// Serves one session on standard input and output. Returns the exit code.
 pub fn serve_agent() -> u8 {
@@ -36,8 +37,13 @@ pub fn serve_agent() -> u8 {
 
 fn serve(cancel: &Cancel) -> Result<()> {
     let mut link = accept().map_err(|err| Error::Connection(format!("cannot start: {err}")))?;
+    sweep_agents();
     let open = read_open(&mut link)?;
-    let root = PathBuf::from(std::ffi::OsString::from_vec(expand_home(&open.root)));
+    let whose = match open.sudo {
+        true => Whose::Caller,
+        false => Whose::Own,
+    };
+    let root = PathBuf::from(OsString::from_vec(expand_home(&open.root, whose)));
     let summary = match open.side {
         Side::Source => SourceRole {
             root: &root,

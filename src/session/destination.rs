@@ -32,7 +32,7 @@ use crate::apply::Applier;
 use crate::error::{Error, Result};
 use crate::events::{Cancel, Event, Observer, Side, Summary};
 use crate::manifest::record::RecordRules;
-use crate::manifest::state::FactBook;
+use crate::manifest::state::{BlockBook, FactBook, State};
 use crate::options::SyncOptions;
 use crate::path::{Name, RelPath};
 use crate::protocol::conn::{CREDIT, Outbox, run_writer};
@@ -43,6 +43,7 @@ use crate::session::root::RootLock;
 use crate::session::throttle::Throttle;
 use crate::transport::{LinkReader, LinkWriter};
 use counts::Counts;
+use owners::Resolver;
 use pending::Pending;
 pub(in crate::session) use plan::FilePlan;
 use streamed::Leaders;
@@ -102,8 +103,10 @@ pub(super) struct Session<'a> {
     counts: Counts,
     throttle: Throttle,
     leaders: Mutex<Leaders>,
+    state: Option<&'a State>,
     told: Mutex<ToldDirs>,
     facts: FactBook,
+    blocks: BlockBook,
     owed: Mutex<u64>,
     /// Bytes that have come in.
     received: Arc<AtomicU64>,
@@ -150,13 +153,19 @@ impl DestinationRole<'_> {
         self.refuse_contradictions()?;
         let hello = shared.hello.take().ok_or_else(closed)?;
         let dry_run = self.is_dry();
-        let root = self.open_root(&hello)?;
+        // All that can refuse the run comes before the root is made.
+        let mut root = self.find_root(&hello)?;
+        let filter = self.filter()?;
+        let resolver = Resolver::new(&self.options.ownership)?;
+        if !dry_run {
+            root.create()?;
+        }
         let _lock = match &root.dir {
             Some(dir) if dry_run => Some(RootLock::shared(dir, self.root)?),
             Some(dir) => Some(RootLock::exclusive(dir, self.root)?),
             None => None,
         };
-        let mut state = match &root.dir {
+        let state = match &root.dir {
             Some(_) => crate::session::open_state(&root.canonical, Side::Destination, &|event| {
                 self.tell(outbox, event);
             }),
@@ -165,7 +174,10 @@ impl DestinationRole<'_> {
         let abilities = self.abilities(&root, state.as_ref())?;
         self.refuse_read_only(&abilities)?;
         let rules = self.agree(&hello, &abilities);
-        let filter = self.filter()?;
+        let resolver = match abilities.owners || self.options.fake_super {
+            true => resolver,
+            false => resolver.confined(),
+        };
         let empty = self.is_empty(&root)?;
         let inline = match self.local_source.is_some() || dry_run {
             true => ContentInline::No,
@@ -176,7 +188,7 @@ impl DestinationRole<'_> {
             shared.pending.expect_stream(RelPath::root());
         }
         self.say_hello(
-            &hello, &root, &abilities, rules, empty, inline, outbox, shared,
+            &hello, &root, resolver, rules, empty, inline, outbox, shared,
         )?;
         let session = Session {
             role: self,
@@ -190,13 +202,15 @@ impl DestinationRole<'_> {
             counts: Counts::default(),
             throttle: Throttle::new(self.options.transfer.bandwidth_bytes_per_s),
             leaders: Mutex::default(),
+            state: state.as_ref(),
             told: Mutex::new(ToldDirs::at_start(empty)),
             facts: FactBook::default(),
+            blocks: BlockBook::default(),
             owed: Mutex::default(),
             received: Arc::clone(&shared.received),
             leftovers: OnceLock::new(),
         };
-        session.run(&root, &filter, empty, state.as_mut())
+        session.run(&root, &filter, empty)
     }
 
     fn is_dry(&self) -> bool {

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::events::{Cancel, Event, Observer, Side, Summary};
+use crate::events::{Cancel, Churn, ChurnKind, Event, Observer, Side, Summary};
 use crate::filter::Rules;
 use crate::fs::{Users, source_granularity};
 use crate::manifest::links::Links;
@@ -58,7 +58,7 @@ pub fn export_manifest(
         side: Side::Source,
         owners: &KeepOwners,
         modes: &|kind, mode| modes.apply(kind, mode),
-        fake_super: false,
+        fake_super: options.from_fake_super,
         only: source.single.clone(),
         reserved: Some(trash_name()),
         links: &links,
@@ -74,10 +74,17 @@ pub fn export_manifest(
     for problem in &scan.problems {
         observer.observe(Event::Problem(problem.clone()));
     }
+    for path in &scan.vanished {
+        observer.observe(Event::Churn(Churn {
+            path: path.clone(),
+            kind: ChurnKind::Vanished,
+        }));
+    }
     Ok(Summary {
         source_entries: scan.entries,
         source_bytes: scan.bytes,
         problems: scan.problems.len() as u64,
+        churn: scan.vanished.len() as u64,
         elapsed: started.elapsed(),
         ..Summary::default()
     })

@@ -1,9 +1,13 @@
 //! The source's tree where it is on the destination's host: its files are copied straight from
 //! there, by the kernel, and never travel through the connection.
 
+use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::apply::Original;
 use crate::error::Result;
 use crate::events::{Action, ChurnKind, Problem, Side};
 use crate::fs::{self, Dir, Stat};
@@ -11,11 +15,16 @@ use crate::path::{Name, RelPath};
 use crate::session::destination::{FilePlan, Session};
 use crate::session::root::SourceRoot;
 
+/// How many directories stay open between copies: neighbouring files come together.
+const OPEN_DIRS: usize = 16;
+
 /// A source on this host.
 #[derive(Debug)]
 pub(crate) struct LocalSource {
     dir: Dir,
     single: Option<Name>,
+    /// Directories that files were copied from.
+    open: Mutex<HashMap<RelPath, Arc<Dir>>>,
 }
 
 impl LocalSource {
@@ -24,6 +33,7 @@ impl LocalSource {
         Ok(LocalSource {
             dir: root.dir,
             single: root.single,
+            open: Mutex::default(),
         })
     }
 
@@ -40,16 +50,9 @@ impl LocalSource {
         };
         let (file, before) = match self.open_file(&path) {
             Ok(opened) => opened,
-            Err(err) if err.kind() == io::ErrorKind::NotFound => {
-                return Ok(Some(ChurnKind::Vanished));
-            }
+            Err(err) if fs::is_gone(&err) => return Ok(Some(ChurnKind::Vanished)),
             // It is no file any more.
-            Err(err)
-                if matches!(
-                    err.kind(),
-                    io::ErrorKind::InvalidInput | io::ErrorKind::NotADirectory
-                ) =>
-            {
+            Err(err) if err.kind() == io::ErrorKind::InvalidInput => {
                 return Ok(Some(ChurnKind::Changed));
             }
             Err(err) => {
@@ -66,7 +69,11 @@ impl LocalSource {
         let mut entry = plan.entry.clone();
         entry.meta.size = before.meta.size;
         entry.meta.mtime = before.meta.mtime;
-        let copied = session.copy_from(&plan.path, &entry, &file);
+        let original = Original {
+            file: &file,
+            stat: &before,
+        };
+        let copied = session.copy_from(&plan.path, &entry, original);
         match copied {
             Err(failure) if failure.source.kind() == io::ErrorKind::UnexpectedEof => {
                 Ok(Some(ChurnKind::Changed))
@@ -74,7 +81,7 @@ impl LocalSource {
             Err(failure) => session.failed(&plan.path, failure).map(|()| None),
             Ok(landed) => {
                 let after = fs::stat_file(&file).ok();
-                if !after.is_some_and(|after| is_same(&before, &after)) {
+                if !after.is_some_and(|after| after.is_unchanged_since(&before)) {
                     return Ok(Some(ChurnKind::Changed));
                 }
                 session.count_landed(&landed, &entry);
@@ -85,15 +92,28 @@ impl LocalSource {
         }
     }
 
-    fn open_file(&self, path: &RelPath) -> io::Result<(std::fs::File, Stat)> {
+    /// Opens a file that the source has just listed.
+    fn open_file(&self, path: &RelPath) -> io::Result<(File, Stat)> {
         let parent = path.parent().unwrap_or_default();
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        self.dir.open_dir(&parent)?.open_file_stat(&name)
+        self.open_dir(&parent)?.open_listed_file(&name)
     }
-}
 
-fn is_same(before: &Stat, after: &Stat) -> bool {
-    before.meta.size == after.meta.size
-        && before.meta.mtime == after.meta.mtime
-        && before.ctime == after.ctime
+    fn open_dir(&self, path: &RelPath) -> io::Result<Arc<Dir>> {
+        let open = self.lock().get(path).map(Arc::clone);
+        if let Some(dir) = open {
+            return Ok(dir);
+        }
+        let dir = Arc::new(self.dir.open_dir(path)?);
+        let mut places = self.lock();
+        if places.len() >= OPEN_DIRS {
+            places.clear();
+        }
+        places.insert(path.clone(), Arc::clone(&dir));
+        Ok(dir)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RelPath, Arc<Dir>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

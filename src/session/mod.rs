@@ -178,6 +178,7 @@ fn reach(job: &Job, side: Side, observer: &dyn Observer, cancel: &Cancel) -> Res
         &Open {
             side,
             root: remote.path.clone(),
+            sudo: job.remote.sudo,
             options: job.options.clone(),
             mode: job.mode,
         },

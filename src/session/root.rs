@@ -61,7 +61,7 @@ impl SourceRoot {
 /// The destination's root.
 #[derive(Debug)]
 pub(crate) struct DestinationRoot {
-    /// The directory; `None` in a dry run where it is not there.
+    /// The directory; `None` where it is not there.
     pub(crate) dir: Option<Dir>,
     /// Its path, without symlinks where it is there.
     pub(crate) canonical: PathBuf,
@@ -70,8 +70,8 @@ pub(crate) struct DestinationRoot {
 }
 
 impl DestinationRoot {
-    /// Opens the root, making it where the run may change something.
-    pub(crate) fn open(path: &Path, single: Option<&Name>, dry_run: bool) -> Result<Self> {
+    /// Opens the root if it is there. Makes nothing: the run may still be refused.
+    pub(crate) fn find(path: &Path, single: Option<&Name>) -> Result<Self> {
         let (path, single) = match single {
             Some(name) if path.is_dir() || ends_in_slash(path) => {
                 (path.to_path_buf(), Some(name.clone()))
@@ -82,9 +82,9 @@ impl DestinationRoot {
             }
             None => (path.to_path_buf(), None),
         };
-        let failed = |act| move |path: &Path, err| Error::io(act, path.as_os_str().as_bytes(), err);
-        let there = match std::fs::metadata(&path) {
-            Ok(meta) if meta.is_dir() => true,
+        let failed = |err| Error::io("open destination", path.as_os_str().as_bytes(), err);
+        let dir = match std::fs::metadata(&path) {
+            Ok(meta) if meta.is_dir() => Some(Dir::open_root(&path).map_err(failed)?),
             Ok(_) => {
                 return Err(Error::Usage(format!(
                     "destination {} is not a directory, but the source is; remove it or choose \
@@ -92,23 +92,39 @@ impl DestinationRoot {
                     path.display()
                 )));
             }
-            Err(err) if err.kind() == io::ErrorKind::NotFound => false,
-            Err(err) => return Err(failed("open destination")(&path, err)),
-        };
-        let dir = match (there, dry_run) {
-            (true, _) => {
-                Some(Dir::open_root(&path).map_err(|e| failed("open destination")(&path, e))?)
-            }
-            (false, true) => None,
-            (false, false) => Some(
-                fs::create_dir_all(&path).map_err(|e| failed("create destination")(&path, e))?,
-            ),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => None,
+            Err(err) => return Err(failed(err)),
         };
         Ok(DestinationRoot {
             canonical: path.canonicalize().unwrap_or(path),
             dir,
             single,
         })
+    }
+
+    /// The root, or what it would be made in: their filesystem is the same.
+    pub(crate) fn nearest(&self) -> Result<Dir> {
+        let found = match &self.dir {
+            Some(dir) => dir.try_clone(),
+            None => fs::open_nearest(&self.canonical),
+        };
+        found.map_err(|err| Error::io("open", self.canonical.as_os_str().as_bytes(), err))
+    }
+
+    /// Makes the root and its missing parents, where it is not there.
+    pub(crate) fn create(&mut self) -> Result<()> {
+        if self.dir.is_some() {
+            return Ok(());
+        }
+        let failed =
+            |path: &Path, err| Error::io("create destination", path.as_os_str().as_bytes(), err);
+        let dir =
+            fs::create_dir_all(&self.canonical).map_err(|err| failed(&self.canonical, err))?;
+        self.dir = Some(dir);
+        if let Ok(canonical) = self.canonical.canonicalize() {
+            self.canonical = canonical;
+        }
+        Ok(())
     }
 }
 

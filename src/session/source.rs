@@ -28,7 +28,7 @@ use crate::options::SyncOptions;
 use crate::path::Name;
 use crate::protocol::conn::{CREDIT, Outbox};
 use crate::protocol::message::{
-    DestinationHello, FromSource, Mode, OwnerQuery, RootIdentity, Scanned, SourceHello,
+    DestinationHello, Fault, FromSource, Mode, OwnerQuery, RootIdentity, Scanned, SourceHello,
 };
 use crate::session::modes::ModeRules;
 use crate::session::root::{RootLock, SourceRoot, identify, trash_name};
@@ -63,6 +63,8 @@ struct Greeted<'a> {
     owners: &'a OwnerTable<'a>,
     outbox: &'a Outbox,
     shared: &'a link::Incoming,
+    filter: Rules,
+    modes: ModeRules,
     /// What the destination said.
     hello: DestinationHello,
 }
@@ -116,6 +118,9 @@ impl SourceRole<'_> {
     }
 
     fn serve(&self, outbox: &Outbox, shared: &link::Incoming) -> Result<Summary> {
+        // What makes no sense is refused before the destination makes anything.
+        let filter = Rules::parse(&self.options.selection.rules)?;
+        let modes = ModeRules::parse(&self.options.chmod)?;
         let mut root = SourceRoot::open(self.root)?;
         // Of a single file the root is its parent, which may well be the destination too.
         let is_dir = root.single.is_none();
@@ -149,9 +154,11 @@ impl SourceRole<'_> {
             owners: &table,
             outbox,
             shared,
+            filter,
+            modes,
             hello,
         };
-        let update = self.read_and_answer(&greeted, recorded, state.as_ref())?;
+        let mut update = self.read_and_answer(&greeted, recorded, state.as_ref())?;
         let summary = shared.done.take().ok_or_else(closed)?;
         if self.mode == Mode::Sync
             && !self.options.dry_run
@@ -159,6 +166,9 @@ impl SourceRole<'_> {
         {
             let mut notes = state_notes(&root.dir);
             notes.push(("owners", owners::to_note(&table)));
+            if !summary.is_complete() {
+                update.keep_suspects(state);
+            }
             if let Err(why) = state.store(update, &notes) {
                 let note = format!("source state not stored: {why}");
                 self.tell(outbox, Event::Note(note));
@@ -204,24 +214,31 @@ impl SourceRole<'_> {
         mut recorded: Option<Recorded>,
         state: Option<&State>,
     ) -> Result<StateUpdate> {
-        let Greeted { root, hello, .. } = greeted;
-        let filter = Rules::parse(&self.options.selection.rules)?;
-        let modes = ModeRules::parse(&self.options.chmod)?;
-        let modes = |kind, mode| modes.apply(kind, mode);
+        let Greeted {
+            root,
+            hello,
+            filter,
+            ..
+        } = greeted;
+        let modes = |kind, mode| greeted.modes.apply(kind, mode);
         if let Some(recorded) = &mut recorded {
             recorded
-                .adapt(&hello.rules, &filter, greeted.owners, &modes)
+                .adapt(&hello.rules, filter, greeted.owners, &modes)
                 .map_err(|err| {
                     let path = self.root.as_os_str().as_encoded_bytes();
                     Error::io("use manifest", path, err)
                 })?;
         }
         let links = Links::default();
-        let lost = Lost::new(self.options.fidelity, hello.rules.fidelity);
+        let lost = Lost::new(
+            self.options.fidelity,
+            hello.rules.fidelity,
+            self.options.fake_super,
+        );
         let lister = Lister {
             root: &root.dir,
             rules: hello.rules,
-            filter: &filter,
+            filter,
             sizes: SizeLimits {
                 min: self.options.selection.min_size,
                 max: self.options.selection.max_size,
@@ -229,7 +246,7 @@ impl SourceRole<'_> {
             side: Side::Source,
             owners: greeted.owners,
             modes: &modes,
-            fake_super: false,
+            fake_super: self.options.from_fake_super,
             only: self.single(root),
             reserved: Some(trash_name()),
             links: &links,
@@ -239,9 +256,9 @@ impl SourceRole<'_> {
             cancel: self.cancel,
         };
         let update = self.answer(greeted, lister, recorded.as_ref())?;
-        self.warn_of_owners(greeted.owners, greeted.outbox);
+        // A scan has told already, before directories were listed again.
         if hello.empty {
-            self.warn_of_lost(&lost, greeted.outbox);
+            self.warn_of_unkept(&lost, greeted.owners, greeted.outbox);
         }
         Ok(update)
     }
@@ -265,7 +282,7 @@ impl SourceRole<'_> {
         let mut scan = match (hello.empty, recorded) {
             (true, _) => None,
             (false, Some(recorded)) => Some(recorded.scan(&hello.rules, lister.links)),
-            (false, None) => Some(self.scan(&lister, outbox)?),
+            (false, None) => Some(self.scan(&lister, greeted)?),
         };
         let update = scan.as_mut().map(|scan| std::mem::take(&mut scan.update));
         let serving = Serving {
@@ -292,13 +309,14 @@ impl SourceRole<'_> {
         }
         serving.serve_jobs()?;
         let mut update = update.unwrap_or_default();
-        if let Some(state) = serving.lister.state {
-            serving.facts.store_into(&root.dir, state, &mut update);
+        if serving.lister.state.is_some() {
+            serving.facts.store_into(&root.dir, &mut update);
         }
         Ok(update)
     }
 
-    fn scan(&self, lister: &Lister<'_>, outbox: &Outbox) -> Result<Scan> {
+    fn scan(&self, lister: &Lister<'_>, greeted: &Greeted<'_>) -> Result<Scan> {
+        let outbox = greeted.outbox;
         let options = ScanOptions {
             threads: scan_threads(),
             one_file_system: self.options.selection.one_file_system,
@@ -309,9 +327,15 @@ impl SourceRole<'_> {
         for problem in &scan.problems {
             self.tell(outbox, Event::Problem(problem.clone()));
         }
+        for path in &scan.vanished {
+            outbox.say_paid(&FromSource::Unsent {
+                path: path.clone(),
+                why: Fault::Vanished,
+            })?;
+        }
         // Before directories are listed again, and their entries counted twice.
         if let Some(lost) = lister.lost {
-            self.warn_of_lost(lost, outbox);
+            self.warn_of_unkept(lost, greeted.owners, outbox);
         }
         Ok(scan)
     }
@@ -328,21 +352,13 @@ impl SourceRole<'_> {
         }
     }
 
-    fn warn_of_lost(&self, lost: &Lost, outbox: &Outbox) {
-        for (topic, entries, what) in lost.counts() {
+    /// Says what the destination does not keep of the entries that were read so far.
+    fn warn_of_unkept(&self, lost: &Lost, owners: &OwnerTable<'_>, outbox: &Outbox) {
+        let unheld = owners.unheld().into_iter();
+        let unheld = unheld.map(|(entries, message)| ("owner", entries, message));
+        for (topic, entries, message) in lost.counts().into_iter().chain(unheld) {
             let warning = Warning {
                 topic: topic.to_string(),
-                entries,
-                message: format!("{what}: the destination cannot hold them"),
-            };
-            self.tell(outbox, Event::Warning(warning));
-        }
-    }
-
-    fn warn_of_owners(&self, table: &OwnerTable<'_>, outbox: &Outbox) {
-        if let Some((entries, message)) = table.unheld() {
-            let warning = Warning {
-                topic: "owner".to_string(),
                 entries,
                 message,
             };

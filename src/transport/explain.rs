@@ -94,7 +94,13 @@ pub(super) fn cannot_connect(destination: &str, stderr: &Said) -> Error {
 /// The error for a `sudo` that would not run the agent, if that is what `stderr` tells.
 pub(super) fn sudo_refused(destination: &str, stderr: &Said) -> Option<Error> {
     let text = stderr.text();
-    let advice = if text.contains("password is required") || text.contains("a terminal") {
+    let wants_a_password = [
+        "password is required",
+        "a terminal",
+        "must have a tty",
+        "authentication is required",
+    ];
+    let advice = if wants_a_password.iter().any(|mark| text.contains(mark)) {
         "it asks for a password, which cannot be typed here; allow the command without one \
          (NOPASSWD in sudoers) or log in as root"
     } else if text.contains("not in the sudoers") || text.contains("not allowed") {

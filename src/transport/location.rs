@@ -202,13 +202,32 @@ fn is_plain(word: &str) -> bool {
 
 /// Makes a path as it came from the command line absolute on the machine where this runs.
 ///
-/// `~` and `~user` stand for homes, and a relative path starts in this process's user's home, as
+/// `~` and `~user` stand for homes, and a relative path starts in the home of `whose`, as
 /// with rsync and scp. A `~user` that does not exist is an ordinary name, as in a shell.
-pub fn expand_home(path: &[u8]) -> Vec<u8> {
-    expand(path, own_home, |user| {
+pub fn expand_home(path: &[u8], whose: Whose) -> Vec<u8> {
+    let home = || match whose {
+        Whose::Own => own_home(),
+        Whose::Caller => caller_home().unwrap_or_else(own_home),
+    };
+    expand(path, home, |user| {
         let user = uzers::get_user_by_name(OsStr::from_bytes(user))?;
         Some(user.home_dir().to_path_buf())
     })
+}
+
+/// The user that a home is looked for of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Who this process runs as.
+    Own,
+    /// Who had sudo start this process: who logged in.
+    Caller,
+}
+
+fn caller_home() -> Option<PathBuf> {
+    let uid = std::env::var("SUDO_UID").ok()?.parse().ok()?;
+    let user = uzers::get_user_by_uid(uid)?;
+    Some(user.home_dir().to_path_buf())
 }
 
 fn own_home() -> PathBuf {

@@ -110,17 +110,12 @@ impl Master {
         let mut child = command.stderr(writer).spawn().map_err(cannot_run_ssh)?;
         // It holds the other end of the pipe.
         drop(command);
-        let stderr = Stderr::watch(reader, Echo::On);
+        let stderr = Stderr::watch(reader, Echo::to_person());
         // Whether there is a terminal or not: ssh has more ways to ask, and hangs up by itself.
         let limit = tuning.connect_timeout + LOGIN_LIMIT;
         let status = match patience.wait(limit, child.wait()).await? {
             Some(status) => status.map_err(cannot_run_ssh)?,
-            None => {
-                return Err(cannot_connect(
-                    &destination,
-                    &Said::unseen("login timed out"),
-                ));
-            }
+            None => return Err(login_timed_out(&destination, limit)),
         };
         if !status.success() {
             return Err(cannot_connect(&destination, &stderr.tail()));
@@ -150,6 +145,14 @@ impl Master {
     pub(super) async fn close(&self) {
         let _ = timeout(CONTROL_LIMIT, self.session().close()).await;
     }
+}
+
+fn login_timed_out(destination: &str, limit: Duration) -> Error {
+    Error::Connection(format!(
+        "cannot connect to {destination}: no login within {} seconds; answer what ssh asks, or \
+         use a key that needs no answer",
+        limit.as_secs()
+    ))
 }
 
 fn cannot_run_ssh(err: io::Error) -> Error {

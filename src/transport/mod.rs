@@ -6,6 +6,7 @@
 //! within this module and runs only while an agent is started or ended.
 
 mod agent;
+mod cache;
 mod control;
 mod explain;
 mod far;
@@ -28,7 +29,8 @@ use rustix::net::{Shutdown, shutdown};
 use crate::error::Result;
 
 pub use agent::{PROTOCOL, agent_preamble, self_hash};
-pub use location::{Location, RemotePath, expand_home};
+pub use cache::sweep_agents;
+pub use location::{Location, RemotePath, Whose, expand_home};
 pub use remote::{RemoteOptions, open_agent};
 
 /// One end of a duplex byte stream.

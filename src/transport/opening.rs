@@ -105,7 +105,7 @@ impl Opening<'_> {
         master: Master,
         words: &[Vec<u8>],
     ) -> Result<(Streams, Place), Failure> {
-        let (streams, far) = Streams::open(Echo::Off)?;
+        let (streams, far) = Streams::open(Echo::Never)?;
         let line = OsString::from_vec(join_for_login_shell(words));
         let spawned = timeout(
             self.options.start_timeout,
@@ -135,7 +135,7 @@ impl Opening<'_> {
     async fn start_local(&self, words: &[Vec<u8>]) -> Result<(Streams, Place), Failure> {
         let shell = self.options.shell.as_deref().unwrap_or_default();
         let line = command_line(shell, self.remote, words)?;
-        let (streams, far) = Streams::open(Echo::On)?;
+        let (streams, far) = Streams::open(Echo::to_person())?;
         let child = tokio::process::Command::new(&line[0])
             .args(&line[1..])
             .stdin(Stdio::from(far.stdin))

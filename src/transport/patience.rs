@@ -74,11 +74,16 @@ impl Patience<'_> {
 
 /// How long a command that may prompt gets for it: no time where nobody can be asked.
 pub(super) fn login_limit() -> Duration {
-    // Prompts go to the terminal that controls the process, wherever its streams lead.
-    match File::open("/dev/tty") {
-        Ok(_) => LOGIN_LIMIT,
-        Err(_) => Duration::ZERO,
+    match has_terminal() {
+        true => LOGIN_LIMIT,
+        false => Duration::ZERO,
     }
+}
+
+/// Whether a person may be there: prompts go to the terminal that controls the process, wherever
+/// its streams lead.
+pub(super) fn has_terminal() -> bool {
+    File::open("/dev/tty").is_ok()
 }
 
 #[cfg(test)]

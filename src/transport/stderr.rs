@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::time::Timespec;
-
+use super::patience::has_terminal;
 use crate::path::escape;
 
 /// How much of the end is kept. A refusal is a line or two; ssh's warning of a changed host key,
@@ -22,18 +20,25 @@ const SHOWN_LINES: usize = 5;
 /// behind can hold its stderr open for ever.
 const DRAIN: Duration = Duration::from_millis(500);
 
-/// How long a line waits before it is shown. A command that fails says why and ends at once: its
-/// words are then part of the error, and not shown twice. One that goes on may want something of
-/// the person at the terminal, to whom so short a wait is none.
-const HOLD: Duration = Duration::from_millis(500);
-
-/// Whether what a command says is also shown as it comes.
+/// When what a command says is shown on our stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Echo {
-    /// On our stderr: while it may be instructions for a person, such as where to log in.
-    On,
-    /// Only kept.
-    Off,
+    /// As it comes: a person may be asked for something, such as to log in somewhere.
+    AtOnce,
+    /// When the command has done its part; until then it may become part of an error.
+    Later,
+    /// Never, but in an error.
+    Never,
+}
+
+impl Echo {
+    /// The one for a command that may talk to a person, if one is there.
+    pub(super) fn to_person() -> Echo {
+        match has_terminal() {
+            true => Echo::AtOnce,
+            false => Echo::Later,
+        }
+    }
 }
 
 /// A command's stderr, being read.
@@ -75,16 +80,8 @@ impl Stderr {
         };
         thread::spawn(move || {
             let mut chunk = [0; 1024];
-            loop {
-                let due = lock(&heard).due();
-                if !is_ready(&pipe, due) {
-                    lock(&heard).show();
-                    continue;
-                }
-                match pipe.read(&mut chunk) {
-                    Ok(len @ 1..) => lock(&heard).kept.push(&chunk[..len]),
-                    _ => break,
-                }
+            while let Ok(len @ 1..) = pipe.read(&mut chunk) {
+                lock(&heard).take(&chunk[..len]);
             }
             // The receiver is gone when nobody asked.
             let _ = end.send(());
@@ -96,9 +93,9 @@ impl Stderr {
     /// progress bar may be drawn.
     pub(super) fn mute(&self) {
         let mut heard = lock(&self.heard);
-        if heard.echo == Echo::On {
+        if heard.echo != Echo::Never {
             heard.show();
-            heard.echo = Echo::Off;
+            heard.echo = Echo::Never;
         }
     }
 
@@ -111,17 +108,15 @@ impl Stderr {
 }
 
 impl Heard {
-    /// How long to wait for more before what there is must be shown; `None`: for ever.
-    fn due(&self) -> Option<Duration> {
-        let waits = self.echo == Echo::On && !self.kept.unshown.is_empty();
-        waits.then_some(HOLD)
+    fn take(&mut self, chunk: &[u8]) {
+        self.kept.unshown.extend_from_slice(chunk);
+        keep_end(&mut self.kept.unshown);
+        if self.echo == Echo::AtOnce {
+            self.show();
+        }
     }
 
     fn show(&mut self) {
-        // Muted since the wait began.
-        if self.echo == Echo::Off {
-            return;
-        }
         let unshown = std::mem::take(&mut self.kept.unshown);
         // Nobody to show it to is no reason to stop reading.
         let _ = self.screen.write_all(&unshown);
@@ -159,11 +154,6 @@ impl Said {
             .map(|line| format!("\n    {}", escape(line.as_bytes())))
             .collect()
     }
-
-    fn push(&mut self, chunk: &[u8]) {
-        self.unshown.extend_from_slice(chunk);
-        keep_end(&mut self.unshown);
-    }
 }
 
 fn keep_end(bytes: &mut Vec<u8>) {
@@ -175,17 +165,6 @@ fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
     heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits for something to read, or the end; false when `limit` has passed without either.
-fn is_ready(pipe: &PipeReader, limit: Option<Duration>) -> bool {
-    let limit = limit.map(|limit| Timespec {
-        tv_sec: 0,
-        tv_nsec: limit.subsec_nanos().into(),
-    });
-    let mut fds = [PollFd::new(pipe, PollFlags::IN)];
-    // A failure is the read's to tell.
-    !matches!(poll(&mut fds, limit.as_ref()), Ok(0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,7 +172,7 @@ mod tests {
     #[test]
     fn only_the_end_is_kept_and_only_its_last_lines_are_shown() {
         let (reader, mut writer) = io::pipe().unwrap();
-        let stderr = Stderr::watch(reader, Echo::Off);
+        let stderr = Stderr::watch(reader, Echo::Never);
         for line in 0..10_000 {
             writeln!(writer, "line {line}").unwrap();
         }
@@ -213,10 +192,10 @@ mod tests {
     }
 
     /// A command's stderr, and what is shown of it.
-    fn shown_on_a_page() -> (io::PipeWriter, Stderr, PipeReader) {
+    fn shown_on_a_page(echo: Echo) -> (io::PipeWriter, Stderr, PipeReader) {
         let (reader, writer) = io::pipe().unwrap();
         let (page, screen) = io::pipe().unwrap();
-        let stderr = Stderr::watch_on(reader, Echo::On, Box::new(screen));
+        let stderr = Stderr::watch_on(reader, echo, Box::new(screen));
         (writer, stderr, page)
     }
 
@@ -227,35 +206,30 @@ mod tests {
     }
 
     #[test]
-    fn last_words_are_kept_for_the_error_and_not_shown_before_it() {
-        let (mut writer, stderr, page) = shown_on_a_page();
+    fn without_a_person_last_words_are_kept_for_the_error() {
+        let (mut writer, stderr, page) = shown_on_a_page(Echo::Later);
         writer.write_all(b"Connection refused\n").unwrap();
         drop(writer);
-        let tail = stderr.tail();
-        assert_eq!(tail.last_lines(), "\n    Connection refused");
+        assert_eq!(stderr.tail().last_lines(), "\n    Connection refused");
         drop(stderr);
         assert_eq!(rest_of(page), "");
     }
 
     #[test]
-    fn what_was_shown_while_it_went_on_is_not_said_again() {
-        let (mut writer, stderr, mut page) = shown_on_a_page();
-        writer.write_all(b"Log in at example.org\n").unwrap();
-        let mut first = [0; 22];
-        page.read_exact(&mut first).unwrap();
-        assert_eq!(&first, b"Log in at example.org\n");
-        writer.write_all(b"too late\n").unwrap();
+    fn what_a_person_has_seen_is_not_said_again() {
+        let (mut writer, stderr, page) = shown_on_a_page(Echo::AtOnce);
+        writer.write_all(b"Connection refused\n").unwrap();
         drop(writer);
         let tail = stderr.tail();
-        assert_eq!(tail.last_lines(), "\n    too late");
-        assert!(tail.text().contains("Log in"), "it is still searched");
+        assert_eq!(tail.last_lines(), "");
+        assert!(tail.text().contains("refused"), "it is still searched");
         drop(stderr);
-        assert_eq!(rest_of(page), "");
+        assert_eq!(rest_of(page), "Connection refused\n");
     }
 
     #[test]
     fn a_greeting_is_shown_before_the_screen_is_given_up() {
-        let (mut writer, stderr, page) = shown_on_a_page();
+        let (mut writer, stderr, page) = shown_on_a_page(Echo::Later);
         writer.write_all(b"Welcome\n").unwrap();
         while lock(&stderr.heard).kept.unshown.is_empty() {
             thread::yield_now();

@@ -55,8 +55,9 @@ impl Meter {
     /// The one that suits the process's standard error.
     pub(super) fn for_stderr() -> Meter {
         let (shape, bar) = if io::stderr().is_terminal() {
-            let target = ProgressDrawTarget::stderr();
-            let bar = ProgressBar::with_draw_target(Some(0), target).with_style(style(false));
+            // Shown once there is something to draw: whatever is printed before draws it as well.
+            let hidden = ProgressDrawTarget::hidden();
+            let bar = ProgressBar::with_draw_target(Some(0), hidden).with_style(style(false));
             (Shape::Bar, bar)
         } else {
             (Shape::Lines, ProgressBar::hidden())
@@ -82,9 +83,12 @@ impl Meter {
 
     /// Shows the totals.
     fn draw(&self, totals: &Totals, screen: &Screen) {
-        // ssh may be asking for a password on this very line, and any change of the bar draws it.
-        if matches!(self.shape, Shape::Bar) && totals.is_connecting() {
-            return;
+        if matches!(self.shape, Shape::Bar) && self.bar.is_hidden() {
+            // ssh may be asking for a password on this very line.
+            if totals.is_connecting() {
+                return;
+            }
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
         self.bytes.set_position(totals.done_bytes);
         self.bar

@@ -5,9 +5,12 @@ use std::time::Duration;
 use indicatif::FormattedDuration;
 
 use crate::events::{Event, Phase, Side};
-use crate::path::RelPath;
+use crate::path::{RelPath, escape};
 
 use super::human;
+
+/// What a terminal of 80 columns has left for a path.
+const PATH_BYTES: usize = 24;
 
 /// The last that was heard of a run's progress.
 #[derive(Clone, Debug, Default)]
@@ -88,7 +91,7 @@ impl Totals {
         });
         let rate = human::bytes(bytes_per_s as u64);
         let current = self.current.as_ref();
-        let current = current.map_or(String::new(), |path| format!("  {path}"));
+        let current = current.map_or(String::new(), |path| format!("  {}", shortened(path)));
         format!("{left}{rate}/s, {}{current}", self.amounts())
     }
 
@@ -102,6 +105,17 @@ impl Totals {
             human::count(self.done_files),
             human::count(self.planned_files),
         )
+    }
+}
+
+/// A path that leaves room for the rest of the line: of a long one its last name, since those
+/// before it are the same for many files.
+fn shortened(path: &RelPath) -> String {
+    match path.file_name() {
+        Some(name) if path.as_bytes().len() > PATH_BYTES => {
+            format!(".../{}", escape(name.as_bytes()))
+        }
+        _ => path.to_string(),
     }
 }
 
@@ -161,6 +175,14 @@ mod tests {
             totals.line(0.0, None),
             "scanning: 1,200 entries at the source, 7 at the destination"
         );
+    }
+
+    #[test]
+    fn of_a_long_path_the_end_is_shown() {
+        let shown = |path: &str| shortened(&RelPath::new(path.as_bytes()).unwrap());
+        assert_eq!(shown("src/ui/totals.rs"), "src/ui/totals.rs");
+        let long = "registry/src/index.crates.io-1949cf8c6b5b557f/zstd/lib.rs";
+        assert_eq!(shown(long), ".../lib.rs");
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub fn need(program: &str) {
     let package = match program {
         "sshd" => "openssh-server",
         "ssh" => "openssh-client",
-        "setpriv" | "mount" => "util-linux",
+        "setpriv" | "mount" | "unshare" => "util-linux",
         "script" => "bsdutils",
         other => other,
     };
@@ -117,6 +117,14 @@ impl<'a> Tmpfs<'a> {
     pub fn mount(point: &'a Path, options: &str) -> Tmpfs<'a> {
         std::fs::create_dir_all(point).expect("making the mount point");
         Tmpfs::try_mount(point, options).expect("mounting a tmpfs")
+    }
+
+    /// Mounts the simplest filesystem in memory: it has no attributes, no reflinks, and cannot make
+    /// holes.
+    pub fn mount_ramfs(point: &'a Path) -> Tmpfs<'a> {
+        std::fs::create_dir_all(point).expect("making the mount point");
+        mount_command(&["-t", "ramfs", "ramfs"], point).expect("mounting a ramfs");
+        Tmpfs { point }
     }
 
     fn try_mount(point: &'a Path, options: &str) -> Result<Tmpfs<'a>, String> {

@@ -6,8 +6,10 @@ use std::path::Path;
 
 use crate::common::dump::allocated_bytes;
 use crate::common::lab::{Lab, Route};
+use crate::common::prerequisites::Tmpfs;
 use crate::common::run::Outcome;
 use crate::common::tree::Noise;
+use crate::needs;
 
 const FILE_BYTES: u64 = 4 << 20;
 
@@ -173,6 +175,20 @@ fn data_that_became_a_hole_arrives_as_zeros() {
 }
 
 #[test]
+fn what_became_a_hole_is_zeros_where_no_holes_can_be_made() {
+    needs!(Mount);
+    for options in [&["--inplace"][..], &[]] {
+        let lab = Lab::with_source("f image random(8M) @5");
+        let _mounted = Tmpfs::mount_ramfs(&lab.dst);
+        lab.sync_via(Route::Push, options).ok();
+        lab.source("f image random(1M) hole(6M) random(1M) @6");
+        lab.sync_via(Route::Push, options).ok();
+        let content = |root: &Path| fs::read(root.join("image")).unwrap();
+        assert!(content(&lab.src) == content(&lab.dst), "{options:?}");
+    }
+}
+
+#[test]
 fn in_place_keeps_the_inode() {
     use std::os::unix::fs::MetadataExt;
     let lab = Lab::with_source("f big random(1M) @5");
@@ -219,4 +235,25 @@ fn the_bandwidth_limit_is_kept() {
         "1 MiB at 512 KiB/s took {elapsed:?}"
     );
     lab.assert_synced();
+}
+
+#[test]
+fn a_standby_that_was_changed_behind_its_stored_sums_is_put_right() {
+    // Long enough for its blocks to be kept.
+    let lab = Lab::with_source("f big random(20M) 0640 @5");
+    lab.sync_via(Route::Push, &[]).ok();
+    let (src, dst) = (lab.src.join("big"), lab.dst.join("big"));
+    for round in 0..3 {
+        // The block at the start is the standby's own change, with the times put back.
+        let mtime = fs::metadata(&dst).unwrap().modified().unwrap();
+        let standby = File::options().write(true).open(&dst).unwrap();
+        standby
+            .write_all_at(b"not the source's", 3_000_000)
+            .unwrap();
+        standby.set_modified(mtime).unwrap();
+        write_at(&src, 9_000_000 + round, b"new");
+        let outcome = lab.sync_via(Route::Push, &["--json"]).ok();
+        lab.assert_synced();
+        assert_eq!(outcome.count("files_patched"), 1, "{outcome}");
+    }
 }

@@ -1,6 +1,6 @@
 //! What SRC and DST mean: directories and single files, slashes, parents, symlinks to roots.
 
-use crate::common::dump::assert_same;
+use crate::common::dump::{Dump, assert_same};
 use crate::common::lab::{FAR, Lab, Route, text_of};
 
 #[test]
@@ -28,6 +28,38 @@ fn missing_parents_of_the_destination_are_made() {
         lab.dst = lab.path("not/there/yet");
         lab.sync_via(route, &[]).ok();
         lab.assert_synced();
+    }
+}
+
+#[test]
+fn a_refused_run_makes_nothing() {
+    for route in [Route::Local, Route::Push] {
+        for (below, options, code) in [
+            ("src/inner", &[][..], 5),
+            ("src/missing/inner", &[], 5),
+            ("src/inner", &["-n"], 5),
+            ("missing/dst", &["--chown", "no-such-user"], 2),
+            ("missing/dst", &["--usermap", "nonsense"], 2),
+            ("missing/dst", &["--chmod", "nonsense"], 2),
+            ("missing/dst", &["--filter", "nonsense"], 2),
+            ("missing/dst", &["--trash=/proc"], 2),
+        ] {
+            let mut lab = Lab::with_source("f a 'x'");
+            lab.dst = lab.path(below);
+            lab.sync_via(route, options).code(code);
+            assert_eq!(Dump::of(&lab.src).paths(), ["a"], "{options:?}");
+            assert!(!lab.path("missing").exists(), "{options:?}");
+        }
+    }
+}
+
+#[test]
+fn a_dry_run_makes_no_destination() {
+    for route in Route::ALL {
+        let mut lab = Lab::with_source("f a 'x'");
+        lab.dst = lab.path("missing/dst");
+        lab.sync_via(route, &["-n", "--trash"]).ok();
+        assert!(!lab.path("missing").exists(), "{route:?}");
     }
 }
 

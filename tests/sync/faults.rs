@@ -290,6 +290,40 @@ fn files_that_come_and_go_are_no_failure() {
 }
 
 #[test]
+fn directories_that_are_renamed_meanwhile_are_churn_at_most() {
+    let text: String = (0..400)
+        .map(|n| format!("f dir/{n}/a 'x'\n f dir/{n}/b/c 'y'\n"))
+        .collect();
+    for route in [Route::Local, Route::Push] {
+        let lab = Lab::with_source(&text);
+        let rename = |round: u64| {
+            let (name, other) = (round / 2 % 400, round / 2 % 400 + 1000);
+            let (name, other) = match round % 2 {
+                0 => (name, other),
+                _ => (other, name),
+            };
+            let of = |name| lab.src.join(format!("dir/{name}"));
+            fs::rename(of(name), of(other)).unwrap();
+        };
+        // The first run streams, the others compare.
+        for _ in 0..3 {
+            let outcome = meanwhile(rename, || lab.sync_via(route, &["--delete"]).run());
+            let code = outcome.status.code();
+            assert!([Some(0), Some(4)].contains(&code), "{outcome}");
+            // What a broken-off round has left under its other name.
+            for name in 0..400 {
+                let of = |name: u64| lab.src.join(format!("dir/{name}"));
+                if !of(name).exists() {
+                    fs::rename(of(name + 1000), of(name)).unwrap();
+                }
+            }
+        }
+        lab.sync_via(route, &["--delete"]).ok();
+        lab.assert_synced();
+    }
+}
+
+#[test]
 fn a_database_that_is_written_never_shows_half_under_its_name() {
     const PAGE: u64 = 4096;
     let lab = Lab::with_source("f state.db 'SQLite format 3\\x00' random(8M)\n f state.db-wal 'x'");

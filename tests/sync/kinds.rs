@@ -228,3 +228,24 @@ fn a_huge_flat_directory_arrives_and_one_change_is_cheap() {
         "{wire} bytes for one of 5000 names:\n{outcome}"
     );
 }
+
+#[test]
+fn a_huge_directory_is_settled_whichever_names_change_on_whichever_side() {
+    let text: String = (0..1500).map(|n| format!("f name-{n} 'x' @5\n")).collect();
+    for route in [Route::Push, Route::Local] {
+        let lab = Lab::with_source(&text);
+        lab.sync_via(route, &[]).ok();
+        // Twice: from digests that were just made, and from stored ones.
+        for round in 0..2 {
+            lab.source(&format!(
+                "f added-{round} 'x'\n f name-7 'changed {round}'\n d name-d{round}"
+            ));
+            std::fs::remove_file(lab.src.join(format!("name-{}", 20 + round))).unwrap();
+            lab.destination(&format!("f name-9 'drifted {round}'\n f stray-{round} 'x'"));
+            lab.sync_via(route, &["--delete"]).ok();
+            lab.assert_synced();
+            let outcome = lab.sync_via(route, &["--delete"]).ok();
+            assert!(outcome.stdout.contains("nothing"), "{outcome}");
+        }
+    }
+}

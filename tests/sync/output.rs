@@ -127,14 +127,22 @@ fn nothing_is_drawn_over_a_prompt_of_the_remote_shell() {
     let lab = Lab::with_source("f a 'x'");
     let mut command = Command::new("script");
     let line = format!(
-        "'{BINARY}' sync -e 'sh -c \"printf Password: >/dev/tty; sleep 1\"' '{}' far:x",
+        "'{BINARY}' sync -e 'sh -c \"printf Password: >/dev/tty; sleep 6\"' '{}' far:x",
         lab.src.display()
     );
     command.args(["-qec", &line]).arg(lab.path("typescript"));
     lab.isolate(&mut command, "near");
     let output = command.stdin(Stdio::null()).output().unwrap();
     let shown = String::from_utf8_lossy(&output.stdout);
-    assert!(shown.starts_with("Password:cutover: no agent"), "{shown:?}");
+    let lines: Vec<_> = shown.lines().collect();
+    let [waiting, failed] = lines[..] else {
+        panic!("{shown:?}");
+    };
+    assert!(
+        waiting.starts_with("Password:cutover: still waiting"),
+        "{shown:?}"
+    );
+    assert!(failed.starts_with("cutover: no agent"), "{shown:?}");
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! Whose the entries become: by number, by name, mapped, or kept aside when not allowed.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use crate::common::dump::{Dump, assert_same_dumps};
-use crate::common::lab::{Lab, Route, text_of};
+use crate::common::dump::{Dump, assert_same, assert_same_dumps};
+use crate::common::lab::{FAR, Lab, Route, text_of};
+use crate::common::prerequisites::need;
+use crate::common::run::{BINARY, Invocation, install};
+use crate::common::tree::every_kind;
 use crate::needs;
 
 /// An unprivileged user that every Linux has.
@@ -122,6 +126,77 @@ fn a_receiver_without_privilege_is_settled_after_one_run() {
 }
 
 #[test]
+fn the_owners_that_are_not_kept_are_counted_once_in_each_run() {
+    needs!(Root);
+    let lab = Lab::with_source("f a 'x' 123:456\n f b 'x' 123:456\n m . 123:456");
+    lab.destination("d . 65534:65534");
+    for change in ["", "f a 'changed' 123:456", "f b 'changed too' 123:456"] {
+        lab.source(&format!("{change}\n m . 123:456"));
+        let outcome = lab.sync(&[]).by_user(&lab, NOBODY).ok();
+        outcome.says("ownership").says("(3 entries)");
+    }
+}
+
+/// `trusted.*` can only be seen by a privileged source, so the two ends are two users.
+fn sync_to_nobody(lab: &Lab, verb: &str, options: &[&str]) -> Invocation {
+    let agent = lab.path("agent");
+    let script = lab.path("as-nobody");
+    if !script.exists() {
+        install(Path::new(BINARY), &agent);
+        let draft = lab.path("as-nobody.draft");
+        let home = lab.path("home-nobody");
+        fs::create_dir(&home).unwrap();
+        std::os::unix::fs::chown(&home, Some(NOBODY), Some(NOBODY)).unwrap();
+        let text = format!(
+            "#!/bin/sh\nshift\nexec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups \
+             env HOME={home} XDG_STATE_HOME={home} \"$@\"\n",
+            home = home.display()
+        );
+        fs::write(&draft, text).unwrap();
+        install(&draft, &script);
+    }
+    lab.cutover([verb])
+        .args(options)
+        .args([OsStr::new("-e"), script.as_os_str()])
+        .args([OsStr::new("--agent-path"), agent.as_os_str()])
+        .args(Route::Push.endpoints(FAR, &lab.src, &lab.dst))
+}
+
+#[test]
+fn attributes_that_only_root_may_set_are_left_out_and_counted() {
+    needs!(TrustedXattrs);
+    need("setpriv");
+    let lab = Lab::with_source(
+        r"
+        f a 'x' security.foo=1 user.u=1
+        d b trusted.t=1
+        f b/c 'x' user.u=2
+        f b/capable 'x' security.capability=\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00
+    ",
+    );
+    lab.destination("d . 65534:65534");
+    let unkept = "security and trusted namespaces are not kept";
+    for round in 0..3 {
+        let outcome = sync_to_nobody(&lab, "sync", &["--json"]).ok();
+        if round > 0 {
+            outcome.assert_sent_nothing();
+        }
+        let warnings = outcome.json_lines();
+        let mut warnings = warnings.iter().filter(|line| {
+            let message = line["message"].as_str();
+            message.is_some_and(|message| message.contains(unkept))
+        });
+        let warning = warnings.next().unwrap_or_else(|| panic!("{outcome}"));
+        assert_eq!(warning["entries"], 3, "{outcome}");
+        assert!(warnings.next().is_none(), "{outcome}");
+    }
+    sync_to_nobody(&lab, "verify", &[]).ok();
+    let mut value = [0; 8];
+    let path = lab.dst.join("b/c");
+    assert_eq!(rustix::fs::getxattr(path, "user.u", &mut value), Ok(1));
+}
+
+#[test]
 fn fake_super_keeps_what_it_may_not_set() {
     needs!(Root);
     let lab = Lab::with_source("f a 'x' 04755 123:456\n d b 7:8\n c null 1,3 0666 5:6");
@@ -146,4 +221,52 @@ fn what_fake_super_stores_is_compared_as_what_it_stands_for() {
     lab.sync(&options).ok();
     assert_eq!(text_of(&lab.dst.join("link")), "elsewhere");
     lab.assert_settled(&options);
+}
+
+#[test]
+fn what_fake_super_stored_is_restored_and_carried_on() {
+    needs!(Root);
+    let lab = Lab::new();
+    every_kind(&lab.src);
+    let (stored, carried) = (lab.path("stored"), lab.path("carried"));
+    let sync = |options: &[&str], from: &Path, to: &Path| {
+        lab.cutover(["sync"]).args(options).args([from, to]).ok()
+    };
+    sync(&["--fake-super"], &lab.src, &stored);
+    let both = ["--from-fake-super", "--fake-super"];
+    sync(&both, &stored, &carried);
+    assert_same(&stored, &carried);
+    sync(&[&both[..], &["--json"]].concat(), &stored, &carried).assert_sent_nothing();
+
+    sync(&["--from-fake-super"], &carried, &lab.dst);
+    lab.assert_synced();
+    lab.cutover(["verify", "--from-fake-super"])
+        .args([&stored, &lab.src])
+        .ok();
+}
+
+#[test]
+fn what_fake_super_stored_is_not_lost_in_silence() {
+    needs!(Root);
+    let lab = Lab::with_source("f a 'x' 123:456\n d b 7:8\n f c 'x'");
+    let stored = lab.path("stored");
+    lab.cutover(["sync", "--fake-super"])
+        .args([&lab.src, &stored])
+        .ok();
+    let carry_on = |options: &[&str]| {
+        let outcome = lab
+            .cutover(["sync"])
+            .args(options)
+            .args([&stored, &lab.dst])
+            .ok();
+        outcome.stderr
+    };
+    let told = carry_on(&["--fake-super"]);
+    assert!(
+        told.contains("not carried on") && told.contains("(2 entries)"),
+        "{told}"
+    );
+    // A plain copy has the attributes.
+    assert_eq!(carry_on(&[]), "");
+    assert_eq!(carry_on(&["--fake-super", "--from-fake-super"]), "");
 }

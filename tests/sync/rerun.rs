@@ -207,3 +207,38 @@ fn a_change_that_hides_behind_the_old_time_is_found_at_the_destination() {
     lab.sync_via(Route::Push, &[]).ok();
     assert_eq!(fs::read(lab.dst.join("sub/secret")).unwrap(), b"one");
 }
+
+#[test]
+fn a_hidden_change_that_could_not_be_put_right_is_found_again() {
+    for changed in ["src", "dst"] {
+        let lab = Lab::with_source("f secret 'one' @5");
+        lab.sync_via(Route::Push, &[]).ok();
+        change_in_secret(&lab.path(changed).join("secret"), "two");
+        // The backup has no place, so the old file stays.
+        lab.destination("f secret~/in/the/way 'x'");
+        lab.sync_via(Route::Push, &["--backup"]).code(3);
+        assert_ne!(
+            text_of(&lab.src.join("secret")),
+            text_of(&lab.dst.join("secret"))
+        );
+        lab.sync_via(Route::Push, &[]).ok();
+        assert_eq!(
+            text_of(&lab.src.join("secret")),
+            text_of(&lab.dst.join("secret"))
+        );
+    }
+}
+
+#[test]
+fn what_one_run_hashed_is_known_although_it_wrote_to_the_same_directory() {
+    let tree = "f secret 'one' @5\n f other 'x' @5";
+    let lab = Lab::with_source(tree);
+    lab.destination(tree);
+    // Longer than any change is racy.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    lab.source("f other 'y' @6");
+    lab.sync_via(Route::Push, &["--checksum"]).ok();
+    change_in_secret(&lab.dst.join("secret"), "bad");
+    lab.sync_via(Route::Push, &[]).ok();
+    assert_eq!(text_of(&lab.dst.join("secret")), "one");
+}

@@ -3,11 +3,14 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::time::Duration;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
 
 use crate::common::lab::{Lab, Route};
+use crate::common::prerequisites::need;
 use crate::common::run::{BINARY, Invocation};
 use crate::common::sshd::{HOST, Sshd};
 use crate::common::tree::every_kind;
@@ -78,14 +81,14 @@ fn a_host_without_an_agent_gets_one_once() {
         let files = walk.filter(|entry| entry.file_type().is_file());
         let agents = files.filter(|entry| entry.path().to_string_lossy().contains("agent"));
         agents
-            .map(|entry| {
-                (
-                    entry.path().to_owned(),
-                    entry.metadata().unwrap().modified().unwrap(),
-                )
-            })
+            .map(|entry| (entry.path().to_owned(), entry.metadata().unwrap().ino()))
             .collect::<Vec<_>>()
     };
+    let cache = sshd.home().join(".cache/cutover");
+    fs::create_dir_all(&cache).unwrap();
+    let of_an_old_version = fs::File::create(cache.join(format!("agent-{}", "0".repeat(64))));
+    let months_ago = SystemTime::now() - Duration::from_secs(90 * 24 * 3600);
+    of_an_old_version.unwrap().set_modified(months_ago).unwrap();
     over_ssh(&sshd, &lab, "sync", Route::Push, &[]).ok();
     lab.assert_synced();
     let uploaded = agents();
@@ -205,4 +208,83 @@ fn a_connection_that_breaks_is_told_and_the_next_run_finishes() {
         over_ssh(&sshd, &lab, "sync", route, &WITH_AGENT).ok();
         lab.assert_synced();
     }
+}
+
+/// A server whose users end up as nobody, who may run what `rule` says with sudo. The rule holds
+/// in a mount namespace of each login: it is not for this machine.
+fn server_of_nobody(lab: &Lab, rule: &str) -> Sshd {
+    need("sudo");
+    need("unshare");
+    need("setpriv");
+    let sudoers = lab.path("sudoers");
+    fs::write(&sudoers, format!("nobody {rule}\n")).unwrap();
+    fs::set_permissions(&sudoers, fs::Permissions::from_mode(0o440)).unwrap();
+    let home = lab.path("home-nobody");
+    fs::create_dir(&home).unwrap();
+    std::os::unix::fs::chown(&home, Some(65534), Some(65534)).unwrap();
+    let login = lab.path("login");
+    let script = format!(
+        "#!/bin/sh\n\
+         mount --bind '{}' /etc/sudoers || exit 9\n\
+         cd '{home}' && exec setpriv --reuid nobody --regid nogroup --clear-groups \
+         env HOME='{home}' sh -c \"$SSH_ORIGINAL_COMMAND\"\n",
+        sudoers.display(),
+        home = home.display(),
+    );
+    fs::write(&login, script).unwrap();
+    fs::set_permissions(&login, fs::Permissions::from_mode(0o755)).unwrap();
+    Sshd::with(&format!(
+        "ForceCommand unshare --mount sh '{}'",
+        login.display()
+    ))
+}
+
+#[test]
+fn sudo_on_the_other_host_keeps_and_reads_what_only_root_may() {
+    needs!(Mount);
+    for route in [Route::Push, Route::Pull] {
+        let lab = Lab::new();
+        every_kind(&lab.src);
+        let sshd = server_of_nobody(&lab, "ALL=(root) NOPASSWD: ALL");
+        over_ssh(&sshd, &lab, "sync", route, &["--sudo"]).ok();
+        lab.assert_synced();
+    }
+}
+
+#[test]
+fn with_sudo_a_home_is_that_of_who_logged_in() {
+    needs!(Mount);
+    let lab = Lab::new();
+    let sshd = server_of_nobody(&lab, "ALL=(root) NOPASSWD: ALL");
+    // As the system's records have it, since sudo keeps no environment.
+    let nobody = Command::new("getent").args(["passwd", "nobody"]).output();
+    let nobody = String::from_utf8(nobody.unwrap().stdout).unwrap();
+    let home = nobody.split(':').nth(5).unwrap();
+    for path in ["~/not-there", "not-there"] {
+        lab.cutover([
+            "sync",
+            "--sudo",
+            "-e",
+            &sshd.shell(),
+            "--agent-path",
+            BINARY,
+        ])
+        .args([format!("{HOST}:{path}").into(), lab.dst.clone()])
+        .code(3)
+        .says(&format!("{home}/not-there"));
+    }
+}
+
+#[test]
+fn sudo_that_wants_a_password_is_a_connection_error_at_once() {
+    needs!(Mount);
+    let lab = Lab::with_source("f a 'x'");
+    let sshd = server_of_nobody(&lab, "ALL=(root) ALL");
+    let started = Instant::now();
+    over_ssh(&sshd, &lab, "sync", Route::Push, &["--sudo"])
+        .code(6)
+        .says("it asks for a password")
+        .says("NOPASSWD");
+    assert!(started.elapsed() < Duration::from_secs(20));
+    assert!(!lab.dst.exists());
 }

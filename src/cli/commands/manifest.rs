@@ -50,7 +50,12 @@ impl ManifestCommand {
     /// Records the tree.
     pub(crate) fn run(&self) -> Result<u8, Error> {
         let root = self.root()?;
-        let file = self.file(&resolved(&root)?)?;
+        let dir = resolved(&root)?;
+        if !dir.is_dir() {
+            let shown = escape(root.as_os_str().as_encoded_bytes());
+            return Err(Error::Usage(format!("{shown} is no directory")));
+        }
+        let file = self.file(&dir)?;
         let options = self.options()?;
         let view = View {
             act: Act::Manifest(file.clone()),

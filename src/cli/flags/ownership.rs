@@ -44,6 +44,13 @@ pub(crate) struct OwnershipFlags {
     /// may not set.
     #[arg(long)]
     fake_super: bool,
+
+    /// Take owners, modes, devices and ACLs from what --fake-super has stored in SRC
+    ///
+    /// Restores such a copy when root, or carries it on together with --fake-super. Entries
+    /// without a stored owner are what they are. Who may write to SRC decides on owners and modes.
+    #[arg(long)]
+    from_fake_super: bool,
 }
 
 /// Both halves of `--chown`.
@@ -75,6 +82,7 @@ impl OwnershipFlags {
         };
         options.chmod = joined(&self.chmod);
         options.fake_super = self.fake_super;
+        options.from_fake_super = self.from_fake_super;
     }
 }
 
@@ -208,6 +216,7 @@ mod tests {
     fn switches_are_off_by_default() {
         assert_eq!(options(&[]), SyncOptions::default());
         let on = options(&["--numeric-ids", "--fake-super"]);
-        assert!(on.ownership.numeric_ids && on.fake_super);
+        assert!(on.ownership.numeric_ids && on.fake_super && !on.from_fake_super);
+        assert!(options(&["--from-fake-super"]).from_fake_super);
     }
 }

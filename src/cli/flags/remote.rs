@@ -38,6 +38,9 @@ pub(crate) struct RemoteFlags {
     agent_path: Option<OsString>,
 
     /// Run with `sudo -n` on the other host
+    ///
+    /// sudo must not ask for a password there. Paths stay those of the user who logs in: `~` and
+    /// relative ones start in that user's home.
     #[arg(long)]
     sudo: bool,
 

@@ -172,12 +172,16 @@ fn only_regular_files_are_opened() {
         place.write("file", "content");
         dir.make_symlink(&name("link"), b"file").unwrap();
         for bad in ["fifo", "socket", "dir", "link"] {
-            for result in [dir.open_file(&name(bad)), dir.open_file_rw(&name(bad))] {
+            for result in [
+                dir.open_file(&name(bad)),
+                dir.open_file_rw(&name(bad)),
+                dir.open_listed_file(&name(bad)).map(|(file, _)| file),
+            ] {
                 let err = result.unwrap_err();
                 assert_eq!(err.kind(), io::ErrorKind::InvalidInput, "{bad}: {err}");
             }
         }
-        let (file, stat) = dir.open_file_stat(&name("file")).unwrap();
+        let (file, stat) = dir.open_listed_file(&name("file")).unwrap();
         assert_eq!(io::read_to_string(file).unwrap(), "content");
         assert_eq!(stat, dir.stat(&name("file")).unwrap());
     }
@@ -199,6 +203,27 @@ fn looking_at_a_fifo_does_not_wake_its_writer() {
         .custom_flags(OFlags::NONBLOCK.bits() as i32);
     let err = writer.open(place.path().join("fifo")).unwrap_err();
     assert!(is(&err, Errno::NXIO));
+}
+
+#[test]
+fn a_fifo_in_the_place_of_a_listed_file_is_not_read() {
+    let place = Place::new();
+    let fifo = name("file");
+    place
+        .dir
+        .make_node(&fifo, EntryKind::Fifo, 0o644, (0, 0))
+        .unwrap();
+    let mut held = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32)
+        .open(place.path().join("file"))
+        .unwrap();
+    io::Write::write_all(&mut held, b"for another").unwrap();
+    place.dir.open_listed_file(&fifo).unwrap_err();
+    let mut still = [0; 11];
+    io::Read::read_exact(&mut held, &mut still).unwrap();
+    assert_eq!(&still, b"for another");
 }
 
 #[test]

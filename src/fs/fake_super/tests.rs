@@ -10,10 +10,7 @@ use super::super::{
 use super::*;
 use crate::path::Name;
 
-const ALL: XattrSelect = XattrSelect {
-    xattrs: true,
-    acls: true,
-};
+const ALL: XattrSelect = XattrSelect::ALL;
 
 fn meta(kind: EntryKind, mode: u16) -> Metadata {
     Metadata {

@@ -1,4 +1,4 @@
-use super::super::testing::{Mounted, has_root, places};
+use super::super::testing::{Mounted, has_root, name, places};
 use super::super::{ListScratch, stat_path};
 use super::*;
 
@@ -31,6 +31,7 @@ fn root_can_keep_all_on_a_common_filesystem() {
             user_xattrs: true,
             trusted_xattrs: true,
             security_xattrs: true,
+            capabilities: true,
             acls: true,
             owners: true,
             groups: true,
@@ -113,4 +114,70 @@ fn a_missing_directory_is_an_error_not_a_poor_one() {
     std::fs::remove_dir(&gone).unwrap();
     assert!(stat_path(&gone).is_err());
     assert!(probe(&dir).is_err());
+}
+
+/// A page of a file, mapped to be written to until dropped.
+struct Mapped(*mut u8);
+
+#[allow(unsafe_code)]
+impl Mapped {
+    const BYTES: usize = 4096;
+
+    fn new(file: &File) -> Mapped {
+        use rustix::mm::{MapFlags, ProtFlags, mmap};
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: the kernel chooses a place where nothing is mapped.
+        let page = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                Mapped::BYTES,
+                protection,
+                MapFlags::SHARED,
+                file,
+                0,
+            )
+        };
+        Mapped(page.unwrap().cast())
+    }
+
+    fn write(&self, byte: u8) {
+        // SAFETY: the page is mapped for writing until `self` is dropped, and the file is as long.
+        unsafe { self.0.write_volatile(byte) }
+    }
+}
+
+#[allow(unsafe_code)]
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: nothing refers to the mapping any more, and it has this length.
+        unsafe { rustix::mm::munmap(self.0.cast(), Mapped::BYTES) }.unwrap();
+    }
+}
+
+#[test]
+fn where_writes_show_one_through_a_mapping_does_too() {
+    for place in places() {
+        place.write("f", [0; Mapped::BYTES]);
+        let path = place.path().join("f");
+        let file = File::options().read(true).write(true).open(path).unwrap();
+        let mapped = Mapped::new(&file);
+        mapped.write(1);
+        let shows = shows_writes(&file).unwrap();
+        let before = stat_file(&file).unwrap();
+        // Longer than the kernel's clock takes for a tick.
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        mapped.write(2);
+        let moved = stat_file(&file).unwrap().ctime != before.ctime;
+        assert!(moved || !shows, "{:?}", place.path());
+    }
+}
+
+#[test]
+fn writes_show_on_the_usual_disks() {
+    for fs_type in ["ext4", "btrfs", "xfs"] {
+        if let Some(mounted) = Mounted::new(fs_type, 400 << 20) {
+            let file = mounted.dir.create_new(&temp_name(&name("f"))).unwrap();
+            assert!(shows_writes(&file).unwrap(), "{fs_type}");
+        }
+    }
 }

@@ -5,10 +5,7 @@ use super::super::testing::{Place, has_root, name, places};
 use super::*;
 use crate::entry::EntryKind;
 
-const ALL: XattrSelect = XattrSelect {
-    xattrs: true,
-    acls: true,
-};
+const ALL: XattrSelect = XattrSelect::ALL;
 
 fn xattr(name: &[u8], value: impl Into<Vec<u8>>) -> Xattr {
     Xattr {
@@ -87,7 +84,15 @@ fn only_what_was_selected_is_read() {
     set_xattr(&target, b"user.a", b"1").unwrap();
     set_xattr(&target, Xattr::ACL_ACCESS, &some_acl()).unwrap();
     let names = |xattrs, acls| -> Vec<Vec<u8>> {
-        let read = read_xattrs(&target, XattrSelect { xattrs, acls }).unwrap();
+        let read = read_xattrs(
+            &target,
+            XattrSelect {
+                xattrs,
+                acls,
+                ..XattrSelect::default()
+            },
+        )
+        .unwrap();
         let read = without_labels(read);
         read.into_iter().map(|xattr| xattr.name).collect()
     };

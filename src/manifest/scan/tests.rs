@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::*;
-use crate::events::{Cancel, Silent};
+use crate::events::{Cancel, Side, Silent};
 use crate::filter::Rules;
 use crate::fs::{Dir, stat_path};
 use crate::manifest::links::Links;
@@ -115,20 +115,21 @@ fn names_that_share_a_file_are_part_of_the_digest() {
 fn an_unchanged_directory_is_taken_from_the_state() {
     let (dir, state_dir) = (plant(&["b", "d/a"]), tempfile::tempdir().unwrap());
     std::thread::sleep(SETTLED);
-    let mut state = state_in(state_dir.path());
+    let state = state_in(state_dir.path());
     let first = scan_of(dir.path(), false, Some(&state));
     state.store(first.update, &[]).unwrap();
 
     // A digest that no reading could give shows whether the directory was read.
-    let key = rules_key(&rules(false), false);
+    let key = rules_key(&rules(false), false, XattrSelect::default());
     let stat = stat_path(&dir.path().join("d")).unwrap();
     let known = state.dir(key, &stat).unwrap();
     let planted = DirFact {
+        buckets: Box::default(),
         shallow: Digest::of(b"planted"),
         ..known
     };
     let mut update = StateUpdate::default();
-    update.dir(key, &stat, planted);
+    update.dir(key, &stat, planted.clone());
     state.store(update, &[]).unwrap();
     let shallow = |state: &State| {
         let scan = scan_of(dir.path(), false, Some(state));
@@ -164,7 +165,7 @@ fn a_directory_with_a_change_of_this_moment_is_not_remembered() {
 fn a_change_behind_an_old_time_is_found_by_its_hash() {
     let (dir, state_dir) = (plant(&["b", "d/a"]), tempfile::tempdir().unwrap());
     std::thread::sleep(SETTLED);
-    let mut state = state_in(state_dir.path());
+    let state = state_in(state_dir.path());
     let first = scan_of(dir.path(), true, Some(&state));
     state.store(first.update, &[]).unwrap();
     let before = scan_of(dir.path(), false, Some(&state)).digest(&rules(false));

@@ -4,20 +4,18 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::*;
-use crate::fs;
+use crate::delta::{BlockSize, SumBuilder};
+use crate::digest::ContentHash;
+use crate::entry::Timestamp;
+use crate::fs::{self, Dir};
+use crate::path::RelPath;
 
 /// Set in the process that runs a test with a state directory of its own.
 const INSIDE: &str = "CUTOVER_TEST_STATE_INSIDE";
 
 /// A database in a directory of the caller's.
 pub(in crate::manifest) fn state_in(dir: &Path) -> State {
-    let mut state = State {
-        database: open_database(&dir.join("state.redb")).unwrap(),
-        dirs: None,
-        files: None,
-    };
-    state.refresh();
-    state
+    State::of(open_database(&dir.join("state.redb")).unwrap())
 }
 
 /// Runs a test once more in a process whose state directory is new; `true` in that process.
@@ -52,8 +50,13 @@ fn fact(ino: u64) -> FileFact {
     }
 }
 
+fn facts_in(state: &State, dir: &Stat) -> Vec<FileFact> {
+    state.facts(dir).iter().collect()
+}
+
 fn dir_fact(text: &str) -> DirFact {
     DirFact {
+        buckets: Box::new([7, u64::MAX]),
         stats: Digest::of(text.as_bytes()),
         shallow: Digest::of(b"shallow"),
     }
@@ -82,21 +85,144 @@ fn a_fact_is_believed_only_of_a_file_that_is_as_it_was() {
 #[test]
 fn facts_come_back_whole_and_in_the_order_of_inodes() {
     let dir = tempfile::tempdir().unwrap();
-    let mut state = state_in(dir.path());
+    let state = state_in(dir.path());
     let stat = stat_of(dir.path());
     let mut update = StateUpdate::default();
     update.files(&stat, vec![fact(9), fact(2), fact(5), fact(2)]);
     state.store(update, &[]).unwrap();
+    assert_eq!(facts_in(&state, &stat), [fact(2), fact(5), fact(9)]);
+}
+
+/// The values of a new file of `len` bytes, with its stat.
+fn summed(path: &Path, len: usize) -> (Stat, ContentHash, Subtrees) {
+    let content = vec![7; len];
+    std::fs::write(path, &content).unwrap();
+    let mut builder = SumBuilder::new(BlockSize::MIN);
+    builder.push(&content);
+    let (hash, blocks) = builder.finish();
+    (stat_of(path), hash, blocks.unwrap())
+}
+
+#[test]
+fn blocks_are_known_as_long_as_their_file_is_what_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = state_in(dir.path());
+    let path = dir.path().join("file");
+    let (stat, hash, blocks) = summed(&path, 10_000);
+    let book = BlockBook::default();
+    book.note(&stat, hash, &blocks, None);
+    let mut update = StateUpdate::default();
+    update.blocks(&book);
+    state.store(update, &[]).unwrap();
+    assert_eq!(state.blocks(&stat), Some(blocks));
+
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    assert_eq!(state.blocks(&stat_of(&path)), None, "its ctime moved");
+    let longer = summed(&path, 20_000).0;
+    assert_eq!(state.blocks(&longer), None);
+}
+
+#[test]
+fn blocks_of_a_replaced_file_are_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = state_in(dir.path());
+    let store = |book: &BlockBook| {
+        let mut update = StateUpdate::default();
+        update.blocks(book);
+        state.store(update, &[]).unwrap();
+    };
+    let (old, old_hash, old_blocks) = summed(&dir.path().join("old"), 3000);
+    let (new, new_hash, new_blocks) = summed(&dir.path().join("new"), 5000);
+    let book = BlockBook::default();
+    book.note(&old, old_hash, &old_blocks, None);
+    store(&book);
+    book.note(&new, new_hash, &new_blocks, Some(&old));
+    store(&book);
+    assert_eq!(state.blocks(&old), None);
+    assert_eq!(state.blocks(&new), Some(new_blocks));
+}
+
+#[test]
+fn what_was_spilled_is_known_once_the_run_has_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = state_in(dir.path());
+    let stat = stat_of(dir.path());
+    let mut update = StateUpdate::default();
+    update.files(&stat, vec![fact(3)]);
+    assert!(update.held_bytes() > 0);
+    state.spill(update);
+    state.store(StateUpdate::default(), &[]).unwrap();
+    assert_eq!(facts_in(&state, &stat), [fact(3)]);
+    drop(state);
+    assert_eq!(facts_in(&state_in(dir.path()), &stat), [fact(3)]);
+}
+
+/// The fact of the same file, changed without a trace in size and mtime.
+fn changed_in_secret(fact: &FileFact) -> FileFact {
+    FileFact {
+        ctime: Timestamp { secs: 6, nanos: 0 },
+        hash: ContentHash::of(b"other"),
+        ..fact.clone()
+    }
+}
+
+#[test]
+fn what_a_run_sent_or_wrote_joins_what_its_scan_found_and_what_was_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = state_in(dir.path());
+    let stat = stat_of(dir.path());
+    let root = Dir::open_root(dir.path()).unwrap();
+    let book = FactBook::default();
+    let mut first = StateUpdate::default();
+    first.files(&stat, vec![fact(1), fact(3)]);
+    book.note(&RelPath::root(), fact(2));
+    book.store_into(&root, &mut first);
+    state.store(first, &[]).unwrap();
+    assert_eq!(facts_in(&state, &stat), [fact(1), fact(2), fact(3)]);
+    // A scan that found the directory as it was says nothing of it.
+    let mut second = StateUpdate::default();
+    book.note(&RelPath::root(), changed_in_secret(&fact(3)));
+    book.store_into(&root, &mut second);
+    state.store(second, &[]).unwrap();
     assert_eq!(
-        state.facts(&stat).iter().collect::<Vec<_>>(),
-        [fact(2), fact(5), fact(9)]
+        facts_in(&state, &stat),
+        [fact(1), fact(2), changed_in_secret(&fact(3))]
+    );
+}
+
+#[test]
+fn a_suspect_is_still_known_as_it_was_after_a_run_that_did_not_get_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = state_in(dir.path());
+    let stat = stat_of(dir.path());
+    let store = |facts| {
+        let mut update = StateUpdate::default();
+        update.files(&stat, facts);
+        update
+    };
+    state.store(store(vec![fact(1), fact(2)]), &[]).unwrap();
+    let found = || store(vec![changed_in_secret(&fact(1)), fact(2), fact(3)]);
+    let known = [fact(1), fact(2), fact(3)];
+    // Ended early: what was stored while it scanned may be all that remains of it.
+    state.spill(found());
+    state.store(StateUpdate::default(), &[]).unwrap();
+    assert_eq!(facts_in(&state, &stat), known);
+    // Came to its end, but not all of it was done.
+    let mut update = found();
+    update.keep_suspects(&state);
+    state.store(update, &[]).unwrap();
+    assert_eq!(facts_in(&state, &stat), known);
+    state.store(found(), &[]).unwrap();
+    assert_eq!(
+        facts_in(&state, &stat),
+        [changed_in_secret(&fact(1)), fact(2), fact(3)]
     );
 }
 
 #[test]
 fn what_is_known_of_a_directory_survives_its_renaming() {
     let dir = tempfile::tempdir().unwrap();
-    let mut state = state_in(dir.path());
+    let state = state_in(dir.path());
     std::fs::create_dir(dir.path().join("old")).unwrap();
     let mut update = StateUpdate::default();
     update.dir(1, &stat_of(&dir.path().join("old")), dir_fact("a"));
@@ -110,7 +236,7 @@ fn what_is_known_of_a_directory_survives_its_renaming() {
 #[test]
 fn the_rules_that_were_not_used_for_longest_are_forgotten() {
     let dir = tempfile::tempdir().unwrap();
-    let mut state = state_in(dir.path());
+    let state = state_in(dir.path());
     let stat = stat_of(dir.path());
     for rules in [1, 2, 3, 1, 4] {
         let mut update = StateUpdate::default();
@@ -124,7 +250,7 @@ fn the_rules_that_were_not_used_for_longest_are_forgotten() {
 #[test]
 fn what_was_stored_is_there_after_the_database_was_closed() {
     let dir = tempfile::tempdir().unwrap();
-    let mut state = state_in(dir.path());
+    let state = state_in(dir.path());
     let notes = [("device", vec![1, 2, 3])];
     state.store(StateUpdate::default(), &notes).unwrap();
     drop(state);
@@ -136,7 +262,7 @@ fn what_was_stored_is_there_after_the_database_was_closed() {
 fn hashes_of_a_run_join_those_of_earlier_ones() {
     let dir = tempfile::tempdir().unwrap();
     let state_dir = tempfile::tempdir().unwrap();
-    let mut state = state_in(state_dir.path());
+    let state = state_in(state_dir.path());
     let stat = stat_of(dir.path());
     let mut update = StateUpdate::default();
     update.files(&stat, vec![fact(2), fact(5)]);
@@ -147,22 +273,16 @@ fn hashes_of_a_run_join_those_of_earlier_ones() {
         ..fact(5)
     };
     let book = FactBook::default();
-    book.note(&RelPath::root(), newer.clone());
+    for of_run in [fact(7), fact(5), fact(3), newer.clone()] {
+        book.note(&RelPath::root(), of_run);
+    }
     book.note(&RelPath::new(b"gone").unwrap(), fact(1));
     let mut update = StateUpdate::default();
     let root = Dir::open_root(dir.path()).unwrap();
-    book.store_into(&root, &state, &mut update);
+    book.store_into(&root, &mut update);
     state.store(update, &[]).unwrap();
-    let known = |state: &State| state.facts(&stat).iter().collect::<Vec<_>>();
-    assert_eq!(known(&state), [fact(2), newer.clone()]);
-
-    // What a scan has found out already is not lost to what is written afterwards.
-    let mut update = StateUpdate::default();
-    update.files(&stat, vec![fact(7), fact(3)]);
-    book.note(&RelPath::root(), newer.clone());
-    book.store_into(&root, &state, &mut update);
-    state.store(update, &[]).unwrap();
-    assert_eq!(known(&state), [fact(3), newer, fact(7)]);
+    let expected = [fact(2), fact(3), newer, fact(7)];
+    assert_eq!(facts_in(&state, &stat), expected);
 }
 
 #[test]
@@ -171,12 +291,12 @@ fn a_damaged_database_is_replaced() {
         return;
     }
     let root = tempfile::tempdir().unwrap();
-    let mut state = State::open(root.path()).unwrap();
+    let state = State::open(root.path()).unwrap();
     let notes = [("device", vec![1])];
     state.store(StateUpdate::default(), &notes).unwrap();
     drop(state);
     std::fs::write(state_path(root.path()).unwrap(), "no database at all").unwrap();
-    let mut state = State::open(root.path()).unwrap();
+    let state = State::open(root.path()).unwrap();
     assert_eq!(state.note("device"), None);
     state.store(StateUpdate::default(), &notes).unwrap();
     assert_eq!(state.note("device"), Some(vec![1]));

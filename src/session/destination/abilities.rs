@@ -17,11 +17,8 @@ impl DestinationRole<'_> {
         state: Option<&State>,
     ) -> Result<Abilities> {
         let Some(dir) = &root.dir else {
-            // Not there yet, and a dry run makes nothing: its parent's filesystem will have it.
-            let parent = self.root.ancestors().find(|path| path.is_dir());
-            let dir = Dir::open_root(parent.unwrap_or(Path::new("/")))
-                .map_err(|err| Error::io("open", self.root.as_os_str().as_encoded_bytes(), err))?;
-            return probe(&dir, self.root);
+            // Not there yet, and a dry run makes nothing.
+            return probe(&root.nearest()?, self.root);
         };
         let key = state_notes(dir)
             .into_iter()

@@ -6,11 +6,12 @@ use std::num::NonZeroUsize;
 
 use crate::apply::Existing;
 use crate::delta::{
-    self, BlockSize, ReadAt, Signature, SignatureSpec, UntilCancelled, hash_file, sum_file,
+    self, BlockSize, Signature, SignatureSpec, UntilCancelled, hash_file, sum_file,
 };
 use crate::error::Result;
 use crate::events::Cancel;
 use crate::fs;
+use crate::manifest::state::State;
 use crate::options::{DeltaMode, Transfer};
 use crate::path::{Name, RelPath};
 use crate::protocol::frame::MAX_BODY;
@@ -25,9 +26,15 @@ const SUM_BYTES: u64 = 16;
 /// fit are made larger.
 const MOST_SUM_BYTES: u64 = (MAX_BODY / 2) as u64;
 
-/// Describes an old version in the way that suits its length.
-fn describe(existing: &Existing, transfer: &Transfer, cancel: &Cancel) -> io::Result<Basis> {
-    let len = existing.len;
+/// Describes an old version in the way that suits its length, and keeps what that taught of its
+/// blocks.
+fn describe(
+    existing: &mut Existing,
+    transfer: &Transfer,
+    state: Option<&State>,
+    cancel: &Cancel,
+) -> io::Result<Basis> {
+    let len = existing.byte_len();
     let file = UntilCancelled(&existing.file, cancel);
     let forced = transfer
         .block_bytes
@@ -35,43 +42,62 @@ fn describe(existing: &Existing, transfer: &Transfer, cancel: &Cancel) -> io::Re
     let sums = match (delta::Mode::for_lens(len, len), forced) {
         (delta::Mode::Whole, _) => BasisSums::Same(hash_file(&file, len)?),
         // In place nothing may move: only sums of blocks at their places are of use.
-        (_, Some(block)) => staged(&file, len, block)?,
-        (_, None) if existing.in_place => staged(&file, len, BlockSize::for_len(len))?,
+        (_, Some(block)) => staged(existing, block, state, cancel)?,
+        (_, None) if existing.in_place => staged(existing, BlockSize::for_len(len), state, cancel)?,
         (delta::Mode::Search(window), None) => {
             let spec = SignatureSpec::whole_in(len, window).map_err(io::Error::other)?;
             BasisSums::Search(Signature::of_basis(&file, spec, delta_threads())?)
         }
-        (delta::Mode::Staged(block), None) => staged(&file, len, block)?,
+        (delta::Mode::Staged(block), None) => staged(existing, block, state, cancel)?,
     };
     Ok(Basis { len, sums })
 }
 
-fn staged(file: &impl ReadAt, len: u64, block: BlockSize) -> io::Result<BasisSums> {
+fn staged(
+    existing: &mut Existing,
+    block: BlockSize,
+    state: Option<&State>,
+    cancel: &Cancel,
+) -> io::Result<BasisSums> {
+    let len = existing.byte_len();
     let block = match block.count(len) * SUM_BYTES > MOST_SUM_BYTES {
         true => BlockSize::for_len(len),
         false => block,
     };
-    let (hash, sums) = sum_file(file, len, block, delta_threads())?;
-    Ok(match sums {
-        Some(sums) => BasisSums::Staged {
-            block,
-            sums: sums.as_bytes().to_vec(),
-        },
-        // Too long for blocks of this size: all or nothing.
-        None => BasisSums::Same(hash),
-    })
+    // Before anything is read: what is written later must be seen by it.
+    let shows_writes = !existing.in_place && fs::shows_writes(&existing.file)?;
+    let known = state.and_then(|state| state.blocks(&existing.stat));
+    let blocks = match known.filter(|known| known.block() == block) {
+        Some(known) => known,
+        None => {
+            let file = UntilCancelled(&existing.file, cancel);
+            match sum_file(&file, len, block, delta_threads())? {
+                (_, Some(found)) => found,
+                // Too long for blocks of this size: all or nothing.
+                (hash, None) => return Ok(BasisSums::Same(hash)),
+            }
+        }
+    };
+    let sums = BasisSums::Staged {
+        block,
+        sums: blocks.sums().as_bytes().to_vec(),
+    };
+    existing.blocks = shows_writes.then_some(blocks);
+    Ok(sums)
 }
 
 impl Session<'_> {
     /// Asks for a file's content, with what there is of its old version.
     pub(super) fn ask(&self, path: RelPath) -> Result<()> {
-        let basis = match self.uses_delta() && self.pending.may_use_basis(&path) {
+        let mut basis = match self.uses_delta() && self.pending.may_use_basis(&path) {
             true => self.open_basis(&path),
             false => None,
         };
-        let told = basis.as_ref().and_then(|basis| {
+        // What the state knows is not believed where nothing is.
+        let state = self.state.filter(|_| !self.options().rehash);
+        let told = basis.as_mut().and_then(|basis| {
             // An old version that cannot be read is none.
-            describe(basis, &self.options().transfer, self.role.cancel).ok()
+            describe(basis, &self.options().transfer, state, self.role.cancel).ok()
         });
         if let (Some(basis), Some(_)) = (basis, &told) {
             self.pending.keep_basis(&path, basis);
@@ -86,9 +112,11 @@ impl Session<'_> {
         let leftover = self
             .leftovers_of(path)
             .filter_map(|(dir, temp)| applier.leftover(dir, temp).ok())
-            .max_by_key(|leftover| leftover.len);
+            .max_by_key(|leftover| leftover.byte_len());
         match (existing, leftover) {
-            (Some(existing), Some(left)) if !existing.in_place && left.len > existing.len / 2 => {
+            (Some(existing), Some(left))
+                if !existing.in_place && left.byte_len() > existing.byte_len() / 2 =>
+            {
                 Some(left)
             }
             (None, left) => left,
@@ -113,7 +141,7 @@ impl Session<'_> {
     pub(super) fn answer_sums(&self, file: &LaneFile, id: u64, spec: SignatureSpec) -> Result<()> {
         let signature = match file {
             LaneFile::Open { path, .. } => self.pending.basis(path).and_then(|basis| {
-                if basis.len != spec.basis_len() || spec.wire_bytes() > MAX_BODY as u64 / 2 {
+                if basis.byte_len() != spec.basis_len() || spec.wire_bytes() > MAX_BODY as u64 / 2 {
                     return None;
                 }
                 let file = UntilCancelled(&basis.file, self.role.cancel);

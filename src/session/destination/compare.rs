@@ -11,7 +11,7 @@ use crate::events::{Problem, Side};
 use crate::fs::ListScratch;
 use crate::manifest::compact::Compact;
 use crate::manifest::listing::{Lister, Row};
-use crate::manifest::record::{BucketDigester, Entry, MAX_BUCKET_BITS, bucket_of};
+use crate::manifest::record::{BucketDigester, Entry, MAX_BUCKET_BITS};
 use crate::manifest::scan::Scan;
 use crate::manifest::tree::NodeId;
 use crate::path::{Name, RelPath};
@@ -68,14 +68,17 @@ impl Asked {
         Ok(())
     }
 
-    /// Whether an entry of ours is one of those that were asked about.
+    /// Whether names like this one were asked about.
+    fn includes(&self, name: &Name) -> bool {
+        self.buckets
+            .as_ref()
+            .is_none_or(|chosen| chosen.include(name))
+    }
+
+    /// Whether an entry of ours is one of those that were asked about, and told of.
     fn covers(&self, row: &Row) -> bool {
         let name = &row.entry.name;
-        let is_wanted = self.buckets.as_ref().is_none_or(|buckets| {
-            let bucket = bucket_of(name, buckets.bits) as u32;
-            buckets.wanted.binary_search(&bucket).is_ok()
-        });
-        is_wanted && !self.withheld.contains(name)
+        self.includes(name) && !self.withheld.contains(name)
     }
 }
 
@@ -232,17 +235,12 @@ impl<'a> Comparer<'a> {
         if bits == 0 || bits > MAX_BUCKET_BITS || theirs.len() != 1 << bits {
             return Err(Error::protocol("buckets that make no sense"));
         }
-        let Some(rows) = self.own_rows(&dir) else {
+        let Some(ours) = self.own_buckets(&dir, bits) else {
             return Ok(());
         };
-        let mut digester = BucketDigester::new(bits, &self.lister.rules);
-        rows.into_iter().for_each(|row| digester.add(&row.entry));
-        let ours = digester.finish();
         let wanted: Vec<u32> = (0..)
             .zip(ours.iter().zip(theirs))
-            .filter(|(_, (ours, theirs))| {
-                crate::session::source::listings::cut_digest(ours) != **theirs
-            })
+            .filter(|(_, (ours, theirs))| ours != theirs)
             .map(|(index, _)| index)
             .collect();
         if wanted.is_empty() {
@@ -253,9 +251,27 @@ impl<'a> Comparer<'a> {
         Ok(())
     }
 
-    /// Our own listing; a directory that cannot be read is a problem, and left alone.
-    fn own_rows(&mut self, dir: &RelPath) -> Option<Compact<Row>> {
-        match self.lister.list(dir, &mut self.scratch) {
+    /// The digests of our own buckets: the scan's, unless those are of another size.
+    fn own_buckets(&mut self, dir: &RelPath, bits: u32) -> Option<Vec<u64>> {
+        let tree = &self.scan.tree;
+        let known = tree.find(dir).and_then(|id| tree.buckets(id));
+        if let Some(known) = known.filter(|known| known.len() == 1 << bits) {
+            return Some(known.to_vec());
+        }
+        let rows = self.own_rows(dir, &|_| true)?;
+        let mut digester = BucketDigester::new(bits, &self.lister.rules);
+        rows.into_iter().for_each(|row| digester.add(&row.entry));
+        Some(digester.finish().iter().map(Digest::cut).collect())
+    }
+
+    /// Our own listing of the names that are wanted; a directory that cannot be read is a problem,
+    /// and left alone.
+    fn own_rows(
+        &mut self,
+        dir: &RelPath,
+        is_wanted: &dyn Fn(&Name) -> bool,
+    ) -> Option<Compact<Row>> {
+        match self.lister.list_where(dir, &mut self.scratch, is_wanted) {
             Ok(listing) => {
                 for problem in listing.problems {
                     self.session.report(problem);
@@ -286,7 +302,7 @@ impl<'a> Comparer<'a> {
         let rows = if asked.new {
             Compact::default()
         } else {
-            match self.own_rows(&dir) {
+            match self.own_rows(&dir, &|name| asked.includes(name)) {
                 Some(rows) => rows,
                 None => return Ok(()),
             }

@@ -27,9 +27,10 @@ impl DestinationRole<'_> {
         Ok(())
     }
 
-    /// Opens the root, if it is one that the source can be compared with, or written to.
-    pub(super) fn open_root(&self, hello: &SourceHello) -> Result<DestinationRoot> {
-        let root = DestinationRoot::open(self.root, hello.single.as_ref(), self.is_dry())?;
+    /// Finds the root, if it is one that the source can be compared with, or written to. Makes
+    /// nothing.
+    pub(super) fn find_root(&self, hello: &SourceHello) -> Result<DestinationRoot> {
+        let root = DestinationRoot::find(self.root, hello.single.as_ref())?;
         if hello.single.is_none() {
             refuse_nested(&hello.identity, &identify(self.root))?;
         }
@@ -44,8 +45,11 @@ impl DestinationRole<'_> {
             return Err(Error::io(
                 "open destination",
                 self.root.as_os_str().as_encoded_bytes(),
-                std::io::Error::from(std::io::ErrorKind::NotFound),
+                rustix::io::Errno::NOENT,
             ));
+        }
+        if self.mode == Mode::Sync {
+            Aside::check(&root.nearest()?, &self.options.keep)?;
         }
         Ok(root)
     }
@@ -71,6 +75,9 @@ impl DestinationRole<'_> {
         let fidelity = Fidelity {
             perms: asked.perms && (abilities.modes || fake),
             xattrs: asked.xattrs && (abilities.user_xattrs || abilities.read_only),
+            trusted_xattrs: asked.trusted_xattrs && (abilities.trusted_xattrs || fake),
+            security_xattrs: asked.security_xattrs && (abilities.security_xattrs || fake),
+            capabilities: asked.capabilities && (abilities.capabilities || fake),
             acls: asked.acls && (abilities.acls || fake),
             hard_links: asked.hard_links && (abilities.hard_links || abilities.read_only),
             symlinks: asked.symlinks && (abilities.symlinks || fake),
@@ -131,15 +138,13 @@ impl DestinationRole<'_> {
         &self,
         hello: &SourceHello,
         root: &DestinationRoot,
-        abilities: &Abilities,
+        resolver: Resolver,
         rules: RecordRules,
         empty: bool,
         inline: ContentInline,
         outbox: &Outbox,
         shared: &Incoming,
     ) -> Result<()> {
-        let may_give = abilities.owners || self.options.fake_super;
-        let resolver = Resolver::new(&self.options.ownership, may_give)?;
         let owners = hello
             .owners
             .iter()

@@ -2,7 +2,7 @@
 //! that they stay in order.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::apply::{Failure, Incoming, Keep};
 use crate::delta::SignatureSpec;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::manifest::record::Entry;
 use crate::path::RelPath;
 use crate::protocol::frame::{Frame, decode_data};
-use crate::protocol::message::{CopyRange, Outcome};
+use crate::protocol::message::{CopyRange, Onto, Outcome};
 use crate::session::destination::Session;
 
 /// A part of a large file.
@@ -19,7 +19,7 @@ pub(super) enum Part {
     Begin {
         dir: RelPath,
         entry: Entry,
-        delta: bool,
+        onto: Onto,
         cost: u64,
     },
     Data {
@@ -100,10 +100,13 @@ impl Session<'_> {
             Part::Begin {
                 dir,
                 entry,
-                delta,
+                onto,
                 cost,
             } => {
-                *file = self.begin_file(dir.join(&entry.name), entry, delta)?;
+                *file = self.begin_file(dir.join(&entry.name), entry, onto)?;
+                if onto == Onto::AlikeBasis {
+                    self.on_file(&mut file, Incoming::start_as_basis)?;
+                }
                 self.give_credit(cost)
             }
             Part::Data { offset, frame } => {
@@ -126,21 +129,20 @@ impl Session<'_> {
         }
     }
 
-    fn begin_file(&self, path: RelPath, entry: Entry, delta: bool) -> Result<LaneFile> {
+    fn begin_file(&self, path: RelPath, entry: Entry, onto: Onto) -> Result<LaneFile> {
         if entry.meta.kind != EntryKind::File {
             return Err(Error::protocol("content for what is no file"));
         }
         self.pending.begins(&path, &entry);
         let applier = self.applier()?;
-        let basis = if delta {
-            self.pending.basis(&path)
-        } else {
-            None
+        let basis = match onto {
+            Onto::Nothing => None,
+            Onto::Basis | Onto::AlikeBasis => self.pending.basis(&path),
         };
         let existing = match (basis, self.options().write.inplace) {
             (Some(basis), _) => Some(basis),
             // In place, an old file is written over even where it is no basis.
-            (None, true) => applier.existing(&path).ok(),
+            (None, true) => applier.existing(&path).ok().map(Arc::new),
             (None, false) => None,
         };
         match applier.begin(&path, entry.meta.size, existing) {
@@ -148,7 +150,7 @@ impl Session<'_> {
                 path,
                 entry,
                 incoming: Box::new(incoming),
-                delta,
+                delta: onto != Onto::Nothing,
             }),
             Err(failure) => {
                 self.failed(&path, failure)?;

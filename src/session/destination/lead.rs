@@ -24,7 +24,6 @@ impl Session<'_> {
         root: &DestinationRoot,
         filter: &Rules,
         empty: bool,
-        state: Option<&mut State>,
     ) -> Result<Summary> {
         let links = Links::default();
         let summary = std::thread::scope(|scope| {
@@ -35,7 +34,7 @@ impl Session<'_> {
                     }
                 });
             }
-            let outcome = self.lead(root, filter, &links, empty, state);
+            let outcome = self.lead(root, filter, &links, empty);
             if outcome.is_err() {
                 self.shared.tasks.abort();
             } else {
@@ -56,7 +55,6 @@ impl Session<'_> {
         filter: &Rules,
         links: &Links,
         empty: bool,
-        state: Option<&mut State>,
     ) -> Result<Summary> {
         let lister = root.dir.as_ref().map(|dir| Lister {
             root: dir,
@@ -74,7 +72,7 @@ impl Session<'_> {
             reserved: Some(trash_name()),
             links,
             lost: None,
-            state: state.as_deref(),
+            state: self.state,
             rehash: self.options().rehash,
             cancel: self.role.cancel,
         });
@@ -85,10 +83,10 @@ impl Session<'_> {
         self.finish()?;
         self.flush_credit()?;
         let summary = self.summary(&scanned);
-        if let Some(state) = state
+        if let Some(state) = self.state
             && !self.dry_run()
         {
-            self.store(root, state, update);
+            self.store(root, state, update, &summary);
         }
         self.say(&FromDestination::Done(Box::new(summary.clone())))?;
         // The source's last word: its problems and warnings have all come.
@@ -167,11 +165,22 @@ impl Session<'_> {
         }
     }
 
-    fn store(&self, root: &DestinationRoot, state: &mut State, mut update: StateUpdate) {
+    fn store(
+        &self,
+        root: &DestinationRoot,
+        state: &State,
+        mut update: StateUpdate,
+        summary: &Summary,
+    ) {
         let Some(dir) = &root.dir else {
             return;
         };
-        self.facts.store_into(dir, state, &mut update);
+        if !summary.is_complete() {
+            // What has landed is known for certain, and added after this.
+            update.keep_suspects(state);
+        }
+        self.facts.store_into(dir, &mut update);
+        update.blocks(&self.blocks);
         let mut notes = state_notes(dir);
         notes.extend(abilities::note(dir));
         if let Err(why) = state.store(update, &notes) {

@@ -164,13 +164,13 @@ impl Ear<'_> {
                 id,
                 dir,
                 entry,
-                delta,
+                onto,
             } => self.begin(
                 id,
                 Part::Begin {
                     dir,
                     entry,
-                    delta,
+                    onto,
                     cost,
                 },
             )?,

@@ -35,7 +35,7 @@ enum From {
 
 impl Resolver {
     /// Parses the rules; names on their right side are looked up here.
-    pub(super) fn new(ownership: &Ownership, may_give: bool) -> Result<Resolver> {
+    pub(super) fn new(ownership: &Ownership) -> Result<Resolver> {
         let users = Users::new();
         let user_rules = parse_all("user", &ownership.usermap, |name| users.uid_of(name))?;
         let group_rules = parse_all("group", &ownership.groupmap, |name| users.gid_of(name))?;
@@ -44,8 +44,16 @@ impl Resolver {
             numeric: ownership.numeric_ids,
             user_rules,
             group_rules,
-            confined: (!may_give).then(Process::current),
+            confined: None,
         })
+    }
+
+    /// For a process that cannot give entries to others.
+    pub(super) fn confined(self) -> Resolver {
+        Resolver {
+            confined: Some(Process::current()),
+            ..self
+        }
     }
 
     /// The answer to one question.
@@ -177,7 +185,7 @@ mod tests {
             usermap: usermap.iter().map(|rule| rule.to_string()).collect(),
             groupmap: Vec::new(),
         };
-        Resolver::new(&ownership, true).unwrap()
+        Resolver::new(&ownership).unwrap()
     }
 
     fn user(id: u32, name: Option<&str>) -> OwnerQuery {
@@ -219,7 +227,7 @@ mod tests {
                 usermap: vec![bad.to_string()],
                 ..Ownership::default()
             };
-            assert!(Resolver::new(&ownership, true).is_err(), "{bad}");
+            assert!(Resolver::new(&ownership).is_err(), "{bad}");
         }
     }
 }

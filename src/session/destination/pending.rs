@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::iter::Peekable;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::apply::Existing;
@@ -98,7 +98,7 @@ impl Waiting {
 struct Wanted {
     changes: Changes,
     has_basis: bool,
-    basis: Option<Existing>,
+    basis: Option<Arc<Existing>>,
     attempts: u8,
     asked: bool,
     mistrusted: bool,
@@ -221,19 +221,13 @@ impl Pending {
     /// Keeps the old version that a file was asked for against.
     pub(super) fn keep_basis(&self, path: &RelPath, basis: Existing) {
         if let Some(file) = self.lock().files.get_mut(path) {
-            file.basis = Some(basis);
+            file.basis = Some(Arc::new(basis));
         }
     }
 
     /// The old version that a file was asked for against.
-    pub(super) fn basis(&self, path: &RelPath) -> Option<Existing> {
-        let inner = self.lock();
-        let basis = inner.files.get(path)?.basis.as_ref()?;
-        Some(Existing {
-            file: basis.file.try_clone().ok()?,
-            len: basis.len,
-            in_place: basis.in_place,
-        })
+    pub(super) fn basis(&self, path: &RelPath) -> Option<Arc<Existing>> {
+        self.lock().files.get(path)?.basis.clone()
     }
 
     /// A file begins to come. One of a stream was in no plan until now.

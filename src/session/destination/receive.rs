@@ -5,11 +5,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::apply::{Failure, Landed};
+use crate::apply::{Failure, Landed, Original};
 use crate::digest::ContentHash;
 use crate::entry::EntryKind;
 use crate::error::{Error, Result};
 use crate::events::Action;
+use crate::fs;
 use crate::manifest::compact::{IntoIter, Pack};
 use crate::manifest::record::Entry;
 use crate::manifest::state::FileFact;
@@ -197,10 +198,14 @@ impl Session<'_> {
             .existing(&relocation.from)
             .map_err(|err| Failure::new("open", err))
             .and_then(|old| {
+                let original = Original {
+                    file: &old.file,
+                    stat: &old.stat,
+                };
                 let cancel = self.role.cancel;
                 let mut progress = |_| cancel.check().map_err(std::io::Error::other);
                 let Relocation { to, entry, .. } = relocation;
-                applier.copy_to_new_file(to, entry, &old.file, &mut progress)
+                applier.copy_to_new_file(to, entry, original, &mut progress)
             });
         match copied {
             Ok(_) => {
@@ -224,12 +229,12 @@ impl Session<'_> {
         &self,
         path: &RelPath,
         entry: &Entry,
-        file: &std::fs::File,
+        original: Original<'_>,
     ) -> std::result::Result<Landed, Failure> {
         let applier = self
             .applier()
             .map_err(|err| Failure::new("write", std::io::Error::other(err)))?;
-        applier.copy_file(path, entry, file, &mut |bytes| {
+        applier.copy_file(path, entry, original, &mut |bytes| {
             self.throttle
                 .spend(bytes as usize, self.role.cancel)
                 .map_err(std::io::Error::other)
@@ -243,8 +248,14 @@ impl Session<'_> {
 
     /// Keeps a written file's hash for the state.
     fn remember_hash(&self, path: &RelPath, landed: &Landed, hash: ContentHash) {
-        if let Some(dir) = path.parent() {
-            self.facts.note(&dir, FileFact::new(&landed.stat, hash));
+        // Without the fact, a later run reads the file again.
+        let (Some(dir), Ok(stat)) = (path.parent(), fs::stat_file(&landed.file)) else {
+            return;
+        };
+        self.facts.note(&dir, FileFact::new(&stat, hash));
+        if let Some(blocks) = &landed.blocks {
+            let replaced = landed.replaced.as_ref();
+            self.blocks.note(&stat, hash, blocks, replaced);
         }
     }
 }

@@ -3,6 +3,8 @@
 
 use std::io;
 
+use rustix::io::Errno;
+
 use crate::entry::EntryKind;
 use crate::path::{Name, RelPath};
 use crate::session::source::serving::Serving;
@@ -18,19 +20,19 @@ impl Serving<'_> {
         if takes_part {
             return Ok(());
         }
-        Err(io::ErrorKind::NotFound.into())
+        Err(Errno::NOENT.into())
     }
 
     /// Fails, as if it were not there, for a file that does not take part.
     pub(super) fn admit_file(&self, path: &RelPath) -> io::Result<()> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(io::ErrorKind::NotFound.into());
+            return Err(Errno::NOENT.into());
         };
         self.admit_dir(&parent)?;
         let open = self.root.open_dir(&parent)?;
         match self.lister.entry(&open, &parent, &name)? {
             Some(row) if row.entry.meta.kind == EntryKind::File => Ok(()),
-            _ => Err(io::ErrorKind::NotFound.into()),
+            _ => Err(Errno::NOENT.into()),
         }
     }
 

@@ -7,15 +7,14 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use crate::delta::{
-    BlockSums, Draft, Op, SignatureSpec, UntilCancelled, WindowSize, hash_file, hash_zeros,
-    sum_file,
+    BlockSums, Draft, Op, SignatureSpec, UntilCancelled, WindowSize, hash_file, sum_file, zeros,
 };
 use crate::digest::ContentHash;
 use crate::error::{Error, Result};
 use crate::fs::{self, Stat};
 use crate::protocol::frame::{DATA_BYTES, encode_data};
-use crate::protocol::message::{Basis, BasisSums, CopyRange, FromSource};
-use crate::session::source::send::is_unchanged;
+use crate::protocol::message::{Basis, BasisSums, CopyRange, FromSource, Onto};
+use crate::session::source::send::require_unchanged;
 use crate::session::source::serving::Serving;
 
 /// Copies a message names at most.
@@ -31,7 +30,7 @@ pub(super) struct Large<'a> {
 }
 
 impl Large<'_> {
-    /// Sends the content; the inner error is the file's, `ResourceBusy` where it changed.
+    /// Sends the content; the inner error is the file's.
     pub(super) fn send(mut self, basis: Option<Basis>) -> Result<io::Result<ContentHash>> {
         let len = self.stat.meta.size;
         let data = match self.data_ranges() {
@@ -45,12 +44,24 @@ impl Large<'_> {
                 Err(err) => Err(err),
             },
         };
-        Ok(
-            sent.and_then(|hash| match is_unchanged(&self.file, &self.stat)? {
-                true => Ok(hash),
-                false => Err(io::ErrorKind::ResourceBusy.into()),
-            }),
-        )
+        Ok(sent.and_then(|hash| require_unchanged(&self.file, &self.stat).map(|()| hash)))
+    }
+
+    /// What the destination can start from.
+    pub(super) fn onto(&self, basis: Option<&Basis>) -> Result<Onto> {
+        let Some(basis) = basis else {
+            return Ok(Onto::Nothing);
+        };
+        let BasisSums::Staged { block, sums } = &basis.sums else {
+            return Ok(Onto::Basis);
+        };
+        let old = BlockSums::from_bytes(*block, basis.len, sums)?;
+        // A file that cannot be read is told of when it is.
+        let alike = old.resemble(&self.file, self.stat.meta.size);
+        Ok(match alike.unwrap_or(false) {
+            true => Onto::AlikeBasis,
+            false => Onto::Basis,
+        })
     }
 
     fn data_ranges(&self) -> io::Result<Vec<Range<u64>>> {
@@ -70,7 +81,9 @@ impl Large<'_> {
         let mut hasher = blake3::Hasher::new();
         let mut at = 0;
         for range in data {
-            hash_zeros(&mut hasher, range.start - at, cancel)?;
+            zeros(range.start - at, cancel, |part| {
+                hasher.update(part);
+            })?;
             let sent = self.send_range(range.clone(), |bytes| {
                 hasher.update(bytes);
             })?;
@@ -79,7 +92,9 @@ impl Large<'_> {
             }
             at = range.end;
         }
-        hash_zeros(&mut hasher, len.saturating_sub(at), cancel)?;
+        zeros(len.saturating_sub(at), cancel, |part| {
+            hasher.update(part);
+        })?;
         Ok(Ok(hasher.finalize().into()))
     }
 
@@ -143,7 +158,7 @@ impl Large<'_> {
                 let old = BlockSums::from_bytes(block, basis.len, &sums)?;
                 let started = sum_file(&file, len, block, threads).and_then(|(hash, new)| {
                     let draft = match new {
-                        Some(new) => Draft::aligned(&old, &new, &file)?,
+                        Some(new) => Draft::aligned(&old, &new.sums(), &file)?,
                         None => Draft::blank(basis.len, len),
                     };
                     Ok((hash, draft))

@@ -8,12 +8,10 @@ use crate::entry::EntryKind;
 use crate::error::Result;
 use crate::fs::ListScratch;
 use crate::manifest::listing::Row;
-use crate::manifest::record::{Entry, MAX_BUCKET_BITS, bucket_bits, bucket_digests, bucket_of};
+use crate::manifest::record::{Entry, bucket_bits, bucket_digests};
 use crate::manifest::tree::{NodeId, Tree};
 use crate::path::{Name, RelPath};
-use crate::protocol::message::{
-    Buckets, ExpandRequest, FromSource, LinkGroup, ListingBody, ListingReply,
-};
+use crate::protocol::message::{ExpandRequest, FromSource, LinkGroup, ListingBody, ListingReply};
 use crate::session::source::serving::Serving;
 
 /// How many entries one message lists at most: about 64 KiB.
@@ -38,7 +36,15 @@ impl Serving<'_> {
         if node.shallow == request.shallow && request.buckets.is_none() {
             return self.reply(dir, ListingBody::Same, subdirs);
         }
-        let listing = match self.list(&dir, scratch) {
+        if let (None, Some(cut)) = (&request.buckets, tree.buckets(id)) {
+            // As the scan saw them, like all digests that were told.
+            return self.reply(dir, buckets_body(cut.to_vec()), subdirs);
+        }
+        let is_wanted = |name: &Name| match &request.buckets {
+            Some(buckets) => buckets.include(name),
+            None => true,
+        };
+        let listing = match self.list_where(&dir, scratch, &is_wanted) {
             Ok(listing) => listing,
             Err(err) => {
                 self.tell_unlisted(&dir, &err)?;
@@ -59,10 +65,7 @@ impl Serving<'_> {
         match request.buckets {
             None if bucket_bits(entries.len()) > 0 => self.reply_buckets(dir, &entries, subdirs),
             None => self.reply_entries(dir, entries, withheld, subdirs),
-            Some(buckets) => {
-                keep_buckets(&mut entries, &buckets);
-                self.reply_entries(dir, entries, withheld, subdirs)
-            }
+            Some(_) => self.reply_entries(dir, entries, withheld, subdirs),
         }
     }
 
@@ -85,9 +88,9 @@ impl Serving<'_> {
         let entries: Vec<&Entry> = entries.iter().collect();
         let digests = bucket_digests(&entries, bits, &self.lister.rules)
             .iter()
-            .map(cut_digest)
+            .map(Digest::cut)
             .collect();
-        self.reply(dir, ListingBody::Buckets { bits, digests }, subdirs)
+        self.reply(dir, buckets_body(digests), subdirs)
     }
 
     fn reply_entries(
@@ -165,25 +168,18 @@ impl Serving<'_> {
     }
 }
 
-/// A digest cut to what is compared bucket by bucket.
-pub(crate) fn cut_digest(digest: &Digest) -> u64 {
-    digest.0[..8]
-        .iter()
-        .fold(0, |cut, &byte| cut << 8 | u64::from(byte))
+/// Tells the digests of all buckets, which are as many as a power of two.
+fn buckets_body(digests: Vec<u64>) -> ListingBody {
+    ListingBody::Buckets {
+        bits: digests.len().ilog2(),
+        digests,
+    }
 }
 
 fn subdir_digests(tree: &Tree, id: NodeId) -> Vec<(Name, Digest)> {
     tree.children(id)
         .filter_map(|child| Some((Name::new(tree.name(child)).ok()?, tree.node(child).deep)))
         .collect()
-}
-
-fn keep_buckets(entries: &mut Vec<Entry>, buckets: &Buckets) {
-    let bits = buckets.bits.min(MAX_BUCKET_BITS);
-    entries.retain(|entry| {
-        let bucket = bucket_of(&entry.name, bits) as u32;
-        buckets.wanted.binary_search(&bucket).is_ok()
-    });
 }
 
 /// Cuts a vector into parts of at most `most`.

@@ -2,9 +2,12 @@
 //! before and after it is read: one that changed in between is not claimed to be complete.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+use rustix::io::Errno;
 
 use crate::digest::ContentHash;
 use crate::entry::EntryKind;
@@ -38,8 +41,10 @@ pub(super) struct Sender<'a> {
     serving: &'a Serving<'a>,
     open: Option<(RelPath, Dir)>,
     batch: Batch,
-    contents: Vec<u8>,
+    /// Holds the contents of the batch's files one after the other, or a piece of a large one.
     buffer: Vec<u8>,
+    /// How much of the buffer the batch takes.
+    filled: usize,
 }
 
 /// How a file's reading ended, where the connection holds.
@@ -51,8 +56,8 @@ impl<'a> Sender<'a> {
             serving,
             open: None,
             batch: empty_batch(&RelPath::root()),
-            contents: Vec::with_capacity(DATA_BYTES),
             buffer: vec![0; DATA_BYTES],
+            filled: 0,
         }
     }
 
@@ -118,15 +123,14 @@ impl<'a> Sender<'a> {
 
     fn open_dir(&self) -> io::Result<&Dir> {
         let open = self.open.as_ref().map(|(_, dir)| dir);
-        open.ok_or_else(|| io::ErrorKind::NotFound.into())
+        open.ok_or_else(|| Errno::NOENT.into())
     }
 
     fn send_row(&mut self, dir: &RelPath, row: Row, basis: Option<Basis>) -> Result<()> {
         let size = row.entry.meta.size;
         let path = dir.join(&row.entry.name);
-        // Each 512-byte block less than the size may be a hole, which only pieces can leave out.
-        let dense = row.stat.blocks.saturating_mul(512) >= size || size < 4096;
-        let outcome = if size <= SMALL_MAX && dense && basis.is_none() {
+        // Only pieces can leave out a hole.
+        let outcome = if size <= SMALL_MAX && !row.stat.may_have_holes() && basis.is_none() {
             self.add_small(dir, row)?
         } else {
             self.flush()?;
@@ -146,41 +150,33 @@ impl<'a> Sender<'a> {
 
     fn fault(&self, path: &RelPath, err: &io::Error) -> Fault {
         match err.kind() {
-            io::ErrorKind::NotFound => Fault::Vanished,
+            _ if fs::is_gone(err) => Fault::Vanished,
             // Shorter than it was a moment ago, or no file any more.
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::InvalidInput
-            | io::ErrorKind::NotADirectory
             | io::ErrorKind::IsADirectory => Fault::Changed,
             _ => Fault::Problem(self.serving.problem(path, "read", err)),
         }
     }
 
-    /// Reads a small file into the batch: one open, one read, one look at it afterwards.
+    /// Reads a small file into the batch: one open, one read, and a look at it before and after.
     fn add_small(&mut self, dir: &RelPath, row: Row) -> Result<Sent<()>> {
-        let path = dir.join(&row.entry.name);
-        if self.batch.dir != *dir || self.contents.len() + row.entry.meta.size as usize > DATA_BYTES
-        {
+        let len = row.entry.meta.size as usize;
+        if self.batch.dir != *dir || self.filled + len > DATA_BYTES {
             self.flush()?;
             self.batch = empty_batch(dir);
         }
-        let start = self.contents.len();
-        let read = self
-            .dir(dir)
-            .and_then(|open| open.open_file(&row.entry.name))
-            .and_then(|file| self.read_small(&file, &row.stat));
-        match read {
-            Ok(true) => {}
-            Ok(false) => {
-                self.contents.truncate(start);
-                return Ok(Err(Fault::Changed));
-            }
-            Err(err) => {
-                self.contents.truncate(start);
-                return Ok(Err(self.fault(&path, &err)));
-            }
+        let content = self.filled..self.filled + len;
+        let read = self.open_listed(dir, &row).and_then(|file| {
+            file.read_exact_at(&mut self.buffer[content.clone()], 0)?;
+            require_unchanged(&file, &row.stat)
+        });
+        if let Err(err) = read {
+            let path = dir.join(&row.entry.name);
+            return Ok(Err(self.fault(&path, &err)));
         }
-        let hash = ContentHash::of(&self.contents[start..]);
+        let hash = ContentHash::of(&self.buffer[content.clone()]);
+        self.filled = content.end;
         self.serving.facts.note(dir, FileFact::new(&row.stat, hash));
         self.batch
             .files
@@ -188,25 +184,13 @@ impl<'a> Sender<'a> {
         Ok(Ok(()))
     }
 
-    /// Whether the file was read as it was listed.
-    fn read_small(&mut self, mut file: &File, listed: &Stat) -> io::Result<bool> {
-        // One byte more than there should be shows a file that has grown.
-        let want = listed.meta.size as usize + 1;
-        let mut filled = 0;
-        while filled < want {
-            match file.read(&mut self.buffer[filled..want]) {
-                Ok(0) => break,
-                Ok(n) => filled += n,
-                Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
-                Err(err) => return Err(err),
-            }
-            if filled as u64 == listed.meta.size {
-                // The look below tells whether there was more.
-                break;
-            }
+    /// Opens a file that is still what it was when it was listed.
+    fn open_listed(&mut self, dir: &RelPath, row: &Row) -> io::Result<File> {
+        let (file, stat) = self.dir(dir)?.open_listed_file(&row.entry.name)?;
+        match stat.is_unchanged_since(&row.stat) {
+            true => Ok(file),
+            false => Err(changed()),
         }
-        self.contents.extend_from_slice(&self.buffer[..filled]);
-        Ok(filled as u64 == listed.meta.size && is_unchanged(file, listed)?)
     }
 
     /// Sends the batch.
@@ -216,20 +200,17 @@ impl<'a> Sender<'a> {
         }
         let dir = self.batch.dir.clone();
         let batch = std::mem::replace(&mut self.batch, empty_batch(&dir));
-        let frame = encode_batch(&batch, &self.contents)?;
+        let contents = &self.buffer[..std::mem::take(&mut self.filled)];
+        let frame = encode_batch(&batch, contents)?;
         self.serving
             .throttle
-            .spend(self.contents.len(), self.serving.role.cancel)?;
-        self.contents.clear();
+            .spend(contents.len(), self.serving.role.cancel)?;
         self.serving.outbox.send_paid(frame)
     }
 
     fn send_large(&mut self, dir: &RelPath, row: Row, basis: Option<Basis>) -> Result<Sent<()>> {
         let path = dir.join(&row.entry.name);
-        let file = match self
-            .dir(dir)
-            .and_then(|open| open.open_file(&row.entry.name))
-        {
+        let file = match self.open_listed(dir, &row) {
             Ok(file) => file,
             Err(err) => return Ok(Err(self.fault(&path, &err))),
         };
@@ -241,11 +222,12 @@ impl<'a> Sender<'a> {
             stat: row.stat,
             buffer: &mut self.buffer,
         };
+        let onto = large.onto(basis.as_ref())?;
         self.serving.outbox.say_paid(&FromSource::Begin {
             id,
             dir: dir.clone(),
             entry: self.serving.outward(row.entry),
-            delta: basis.is_some(),
+            onto,
         })?;
         let sent = large.send(basis)?;
         // An interrupt is no fault of the file.
@@ -255,7 +237,6 @@ impl<'a> Sender<'a> {
                 self.serving.facts.note(dir, FileFact::new(&row.stat, hash));
                 Outcome::Complete(hash)
             }
-            Err(err) if err.kind() == io::ErrorKind::ResourceBusy => Outcome::Fault(Fault::Changed),
             Err(err) => Outcome::Fault(self.fault(&path, &err)),
         };
         self.serving
@@ -265,10 +246,15 @@ impl<'a> Sender<'a> {
     }
 }
 
-pub(super) fn is_unchanged(file: &File, before: &Stat) -> io::Result<bool> {
-    let now = fs::stat_file(file)?;
-    Ok(now.meta.size == before.meta.size
-        && now.meta.mtime == before.meta.mtime
-        && now.ctime == before.ctime
-        && now.is_same_inode(before))
+/// Fails, as [`changed`] does, unless a file is what it was before.
+pub(super) fn require_unchanged(file: &File, before: &Stat) -> io::Result<()> {
+    match fs::stat_file(file)?.is_unchanged_since(before) {
+        true => Ok(()),
+        false => Err(changed()),
+    }
+}
+
+/// What a file that would not hold still fails with.
+fn changed() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "changed while it was read")
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use crate::error::Result;
 use crate::events::{Problem, Side};
-use crate::fs::{Dir, ListScratch};
+use crate::fs::{self, Dir, ListScratch};
 use crate::manifest::content::{hash_of, hash_tree};
 use crate::manifest::listing::{Lister, Listing};
 use crate::manifest::record::Entry;
@@ -97,6 +97,16 @@ impl Serving<'_> {
 
     /// A directory's listing, complete.
     pub(super) fn list(&self, dir: &RelPath, scratch: &mut ListScratch) -> io::Result<Listing> {
+        self.list_where(dir, scratch, &|_| true)
+    }
+
+    /// Lists those entries of a directory whose names are wanted.
+    pub(super) fn list_where(
+        &self,
+        dir: &RelPath,
+        scratch: &mut ListScratch,
+        is_wanted: &dyn Fn(&Name) -> bool,
+    ) -> io::Result<Listing> {
         let node = self
             .scan
             .and_then(|scan| Some(scan.tree.node(scan.tree.find(dir)?)));
@@ -104,8 +114,12 @@ impl Serving<'_> {
             return Ok(Listing::default());
         }
         match self.recorded {
-            Some(recorded) => Ok(recorded.list(dir)),
-            None => self.lister.list(dir, scratch),
+            Some(recorded) => {
+                let mut listing = recorded.list(dir);
+                listing.rows.retain(|row| is_wanted(&row.entry.name));
+                Ok(listing)
+            }
+            None => self.lister.list_where(dir, scratch, is_wanted),
         }
     }
 
@@ -146,9 +160,13 @@ impl Serving<'_> {
     pub(super) fn tell_unlisted(&self, dir: &RelPath, err: &io::Error) -> Result<()> {
         // An interrupt is no fault of the directory.
         self.role.cancel.check()?;
-        match err.kind() {
-            io::ErrorKind::NotFound => self.unsent(dir.clone(), Fault::Vanished),
-            _ => self.tell_new(self.problem(dir, "read directory", err)),
+        if !fs::is_gone(err) {
+            return self.tell_new(self.problem(dir, "read directory", err));
+        }
+        let known = self.scan.map_or(&[][..], |scan| &scan.vanished);
+        match known.contains(dir) {
+            true => Ok(()),
+            false => self.unsent(dir.clone(), Fault::Vanished),
         }
     }
 
