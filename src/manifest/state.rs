@@ -14,8 +14,8 @@ use redb::{
 };
 
 pub use blocks::BlockBook;
-use facts::encode_facts;
 pub use facts::{FactBook, FileFact, KnownFacts};
+use facts::{encode_facts, join_facts};
 
 use crate::delta::Subtrees;
 use crate::digest::Digest;
@@ -326,14 +326,13 @@ fn write_rows(write: &WriteTransaction, update: StateUpdate) -> Result<(), redb:
         files.insert(&key[..], value.as_slice())?;
     }
     for (key, facts) in update.added {
-        let mut all: Vec<_> = facts.into_iter().rev().collect();
-        if let Some(row) = files.get(&key[..])? {
-            all.extend(FileFact::decode_all(row.value()));
-        }
-        // Stable: of several facts of one file the newest is the first.
-        all.sort_by_key(|fact| fact.ino);
-        all.dedup_by_key(|fact| fact.ino);
-        encode_facts(&all, &mut value);
+        let old = files.get(&key[..])?;
+        join_facts(
+            facts,
+            old.as_ref().map_or(&[], |row| row.value()),
+            &mut value,
+        );
+        drop(old);
         files.insert(&key[..], value.as_slice())?;
     }
     Ok(())

@@ -65,11 +65,6 @@ impl FileFact {
         out.extend_from_slice(&self.hash.0);
     }
 
-    pub(super) fn decode_all(row: &[u8]) -> impl Iterator<Item = FileFact> {
-        row.chunks_exact(FileFact::BYTES)
-            .filter_map(FileFact::decode)
-    }
-
     fn ino_of(row: &[u8; FileFact::BYTES]) -> u64 {
         let (ino, _) = row.split_first_chunk().unwrap_or((&[0; 8], &[]));
         u64::from_le_bytes(*ino)
@@ -185,4 +180,23 @@ pub(super) fn encode_facts(facts: &[FileFact], row: &mut Vec<u8>) {
     row.clear();
     row.reserve_exact(facts.len() * FileFact::BYTES);
     facts.iter().for_each(|fact| fact.encode(row));
+}
+
+/// Makes `row` the bytes of these facts and of those in an old row that are of other files. Of
+/// several facts of one file the last is the newest.
+pub(super) fn join_facts(mut facts: Vec<FileFact>, old: &[u8], row: &mut Vec<u8>) {
+    facts.reverse();
+    facts.sort_by_key(|fact| fact.ino);
+    facts.dedup_by_key(|fact| fact.ino);
+    row.clear();
+    row.reserve_exact(facts.len() * FileFact::BYTES + old.len());
+    let mut old = old.as_chunks().0.iter().peekable();
+    for fact in facts {
+        while let Some(before) = old.next_if(|old| FileFact::ino_of(old) < fact.ino) {
+            row.extend_from_slice(before);
+        }
+        old.next_if(|old| FileFact::ino_of(old) == fact.ino);
+        fact.encode(row);
+    }
+    row.extend(old.flatten());
 }

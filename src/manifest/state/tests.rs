@@ -273,13 +273,16 @@ fn hashes_of_a_run_join_those_of_earlier_ones() {
         ..fact(5)
     };
     let book = FactBook::default();
-    book.note(&RelPath::root(), newer.clone());
+    for of_run in [fact(7), fact(5), fact(3), newer.clone()] {
+        book.note(&RelPath::root(), of_run);
+    }
     book.note(&RelPath::new(b"gone").unwrap(), fact(1));
     let mut update = StateUpdate::default();
     let root = Dir::open_root(dir.path()).unwrap();
     book.store_into(&root, &mut update);
     state.store(update, &[]).unwrap();
-    assert_eq!(facts_in(&state, &stat), [fact(2), newer]);
+    let expected = [fact(2), fact(3), newer, fact(7)];
+    assert_eq!(facts_in(&state, &stat), expected);
 }
 
 #[test]
