@@ -33,7 +33,7 @@ fn everything_differs() -> Lab {
         f edited 'before' @5
         f mode 0644 'x' @5
         f time 'x' @5
-        f grown 'x' @5
+        f grown 'short' @5
         f same 'x' @5
         l link -> before @5
         f attributed 'x' user.a=1 @5
