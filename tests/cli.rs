@@ -6,8 +6,10 @@
 use std::process::{Command, Output, Stdio};
 
 fn cutover(args: &[&str]) -> Output {
+    let state = tempfile::tempdir().expect("a state directory of its own");
     Command::new(env!("CARGO_BIN_EXE_cutover"))
         .args(args)
+        .env("XDG_STATE_HOME", state.path())
         .stdin(Stdio::null())
         .output()
         .expect("the built binary starts")
