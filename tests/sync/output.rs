@@ -15,7 +15,7 @@ fn everything_differs() -> Lab {
         f new 'x' @5
         f edited 'after' @6
         f mode 0600 'x' @5
-        f time 'x' @6
+        f time 'when' @6
         f grown 'longer content' @6
         f same 'x' @5
         d new-dir
@@ -32,7 +32,7 @@ fn everything_differs() -> Lab {
         r"
         f edited 'before' @5
         f mode 0644 'x' @5
-        f time 'x' @5
+        f time 'when' @5
         f grown 'short' @5
         f same 'x' @5
         l link -> before @5
