@@ -131,13 +131,13 @@ pub(crate) fn tree(root: &Path, files: usize, levels: usize, content: Content) {
 pub(crate) fn add(root: &Path, files: usize, levels: usize, seed: u64) {
     let mut pool = Pool::seeded(seed);
     let dirs = files.div_ceil(FILES_PER_DIR);
-    for number in 0..1000 {
-        let dir = root.join(dir(number / 10 * dirs / 100, levels));
-        pool.make(
-            &dir.join(format!("new-{seed}-{number:03}.dat")),
-            seed,
-            Content::Noise,
-        );
+    for hundredth in 0..100 {
+        let dir = root.join(dir(hundredth * dirs / 100, levels));
+        for number in hundredth * 10..(hundredth + 1) * 10 {
+            let name = format!("new-{seed}-{number:03}.dat");
+            pool.make(&dir.join(name), seed, Content::Noise);
+        }
+        age_at(&dir, seed);
     }
 }
 
@@ -152,6 +152,12 @@ pub(crate) fn flat(root: &Path, files: usize) {
 /// Makes an empty file.
 pub(crate) fn empty(path: &Path, number: u64) {
     age(&File::create(path).unwrap(), number);
+}
+
+/// Gives what is at `path` a time of its own. A directory needs it after its names have changed:
+/// rsync takes times within one second for the same, and its copy was changed just now too.
+pub(crate) fn age_at(path: &Path, number: u64) {
+    age(&File::open(path).unwrap(), number);
 }
 
 /// Makes a file of `mib` MiB of noise.

@@ -47,13 +47,13 @@ struct Options {
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Files in the trees that do not change, 50 in a directory
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 40_000)]
     files: usize,
     /// Files of 7 KiB on average in the trees that are copied, 50 in a directory
     #[arg(long, default_value_t = 20_000)]
     small_files: usize,
     /// Size of the large file in MiB
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 256)]
     big_mib: u64,
     /// The sizes of the record in doc/performance.md: a million files, 100,000 small ones, 1 GiB;
     /// the chart of the whole record goes to doc/versus.svg too

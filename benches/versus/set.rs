@@ -161,11 +161,15 @@ impl<'a> Set<'a> {
         let (src, levels, seed) = (&self.src, self.stage.sizes.levels, self.stage.new_seed());
         match self.trees {
             Trees::OneChanged => append(&src.join(data::dir(7, levels)).join("file-0000357.dat")),
-            Trees::OneAdded => data::empty(&src.join(format!("new-{seed}.dat")), seed),
+            Trees::OneAdded => {
+                data::empty(&src.join(format!("new-{seed}.dat")), seed);
+                data::age_at(src, seed);
+            }
             Trees::ManyAdded => data::add(src, self.entries, levels, seed),
             Trees::Moved => {
                 let name = fs::read_dir(src).unwrap().next().unwrap().unwrap().path();
                 fs::rename(name, src.join(format!("moved-{seed}"))).unwrap();
+                data::age_at(src, seed);
             }
             Trees::BigEdited => data::edit(&src.join("file"), seed),
             _ => unreachable!("it is not followed"),
