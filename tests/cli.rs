@@ -6,8 +6,10 @@
 use std::process::{Command, Output, Stdio};
 
 fn cutover(args: &[&str]) -> Output {
+    let state = tempfile::tempdir().expect("a state directory of its own");
     Command::new(env!("CARGO_BIN_EXE_cutover"))
         .args(args)
+        .env("XDG_STATE_HOME", state.path())
         .stdin(Stdio::null())
         .output()
         .expect("the built binary starts")
@@ -130,6 +132,37 @@ fn every_command_has_a_manual_page() {
         assert!(page.contains(title), "{args:?}:\n{page}");
     }
     assert!(refused(&["man", "rollback"]).contains("sync, diff, verify"));
+}
+
+#[test]
+fn options_that_name_defaults_are_refused_with_a_tip() {
+    let is = |options: &str| format!("tip: {options} is the default here: leave it out");
+    let are = |options: &str| format!("tip: {options} are the default here: leave them out");
+    for letter in "aAXHrlptgoDSP".chars() {
+        let option = format!("-{letter}");
+        let said = refused(&["sync", &option, "a", "b"]);
+        assert!(said.contains(&is(&option)), "{said}");
+    }
+    for (args, tip) in [
+        (&["sync", "-aHAX", "a", "b"][..], are("-a, -H, -A, -X")),
+        (&["sync", "-avzP", "--delete", "a", "b"], are("-a, -P")),
+        (&["sync", "a", "b", "-rt", "-va", "-t"], are("-r, -t, -a")),
+        (&["sync", "--partial", "a", "b"], is("--partial")),
+        (&["verify", "-az", "a", "b"], are("-a, -z")),
+        // What follows is -e's value.
+        (&["sync", "-ae", "ssh", "a", "b"], is("-a")),
+        (&["sync", "-a", "--", "-H", "b"], is("-a")),
+    ] {
+        let said = refused(args);
+        assert!(said.contains(&tip), "{args:?}: {said}");
+        assert!(!said.contains("as a value"), "{args:?}: {said}");
+    }
+    for args in [["sync", "-aw", "a", "b"], ["sync", "-wa", "a", "b"]] {
+        let said = refused(&args);
+        assert!(said.contains("unexpected argument"), "{args:?}: {said}");
+    }
+    assert!(!refused(&["sync", "-w", "a", "b"]).contains("default"));
+    assert!(!refused(&["man", "-a"]).contains("default"));
 }
 
 #[test]

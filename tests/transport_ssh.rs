@@ -73,6 +73,18 @@ impl StandIn {
         self.dir.path().join("cutover")
     }
 
+    /// Of its own, so that nothing is left in that of whoever runs the tests.
+    fn control_dir(&self) -> PathBuf {
+        self.dir.path().join("ssh")
+    }
+
+    /// The locks that are left there.
+    fn left_behind(&self) -> Vec<String> {
+        let names = fs::read_dir(self.control_dir()).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".lock")).collect()
+    }
+
     fn hash(&self) -> String {
         ContentHash::of(&fs::read(self.path()).unwrap()).to_string()
     }
@@ -87,6 +99,7 @@ impl StandIn {
     fn bare_options(&self) -> RemoteOptions {
         RemoteOptions {
             agent_binary: self.path(),
+            control_dir: Some(self.control_dir()),
             start_timeout: Duration::from_secs(20),
             ..RemoteOptions::default()
         }
@@ -421,6 +434,20 @@ fn runs_that_start_together_share_one_persisting_connection() {
         }
     });
     assert_eq!(sshd.logins(), 1);
+    assert_eq!(stand_in.left_behind(), Vec::<String>::new());
+}
+
+#[test]
+fn connection_that_fails_leaves_no_lock() {
+    let stand_in = StandIn::new();
+    let options = RemoteOptions {
+        // Nothing listens on the port of the TCP multiplexer anywhere.
+        ssh_args: vec!["-oPort=1".into()],
+        persist: Some(Duration::from_secs(60)),
+        ..stand_in.bare_options()
+    };
+    fails("127.0.0.1", &options);
+    assert_eq!(stand_in.left_behind(), Vec::<String>::new());
 }
 
 #[test]

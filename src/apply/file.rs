@@ -18,12 +18,12 @@ use crate::options::Fsync;
 use crate::path::{Name, RelPath};
 
 /// How much is copied at a time, in bytes: within the second-level cache.
-pub(super) const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 256 << 10;
 
 /// A file that has its name now.
 #[derive(Debug)]
 pub struct Landed {
-    /// Content bytes that came as they are.
+    /// Content bytes that came as they are; holes are none.
     pub literal_bytes: u64,
     /// Content bytes taken from a file that was there.
     pub matched_bytes: u64,
@@ -82,7 +82,8 @@ impl Applier {
             return Err(Failure::new("verify", mismatch()));
         }
         self.place_file(path, entry, Over::Existing, |file| {
-            file.write_all_at(content, 0).during("write")
+            file.write_all_at(content, 0).during("write")?;
+            Ok(content.len() as u64)
         })
     }
 
@@ -114,19 +115,20 @@ impl Applier {
         })
     }
 
-    /// Makes a file whose content `fill` writes from the start: beside its name, which it then
-    /// takes, or over the file that has the name where that is wanted.
+    /// Makes a file whose content `fill` writes from the start, saying how many bytes it wrote:
+    /// beside its name, which it then takes, or over the file that has the name where that is
+    /// wanted.
     fn place_file(
         &self,
         path: &RelPath,
         entry: &Entry,
         over: Over,
-        fill: impl FnOnce(&File) -> Result<(), Failure>,
+        fill: impl FnOnce(&File) -> Result<u64, Failure>,
     ) -> Result<Landed, Failure> {
         let (place, name) = self.new_parent(path)?;
         let size = entry.meta.size;
-        let landed = |file| Landed {
-            literal_bytes: size,
+        let landed = |file, literal_bytes| Landed {
+            literal_bytes,
             matched_bytes: 0,
             file,
             blocks: None,
@@ -136,15 +138,16 @@ impl Applier {
             && self.options.write.inplace
             && let Ok(file) = place.dir.open_file_rw(&name)
         {
-            fill(&file)?;
+            let written = fill(&file)?;
             fs::set_len(&file, size).during("set the length of")?;
             self.dress_in_place(&file, entry)?;
-            return Ok(landed(file));
+            return Ok(landed(file, written));
         }
         let (beside, file) = Beside::create(place, name)?;
-        let filled = fill(&file);
+        let mut written = 0;
+        let filled = fill(&file).map(|bytes| written = bytes);
         self.land(path, &beside, &file, entry, filled)?;
-        Ok(landed(file))
+        Ok(landed(file, written))
     }
 
     fn copy_content(
@@ -153,11 +156,12 @@ impl Applier {
         to: &File,
         size: u64,
         progress: &mut dyn FnMut(u64) -> io::Result<()>,
-    ) -> Result<(), Failure> {
+    ) -> Result<u64, Failure> {
         let is_small = size <= CHUNK as u64;
         match is_small && !from.stat.may_have_holes() {
-            true => copy_small(from.file, to, size, progress),
-            false => fs::copy_content(from.file, to, size, self.sparse(), progress).map(|_| ()),
+            true => copy_small(from.file, to, size, progress).map(|()| size),
+            false => fs::copy_content(from.file, to, size, self.sparse(), progress)
+                .map(|copied| copied.bytes),
         }
         .during("copy")
     }

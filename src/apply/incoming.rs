@@ -7,9 +7,9 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use crate::apply::file::{Beside, CHUNK, Landed, mismatch};
+use crate::apply::file::{Beside, Landed, mismatch};
 use crate::apply::{Applier, During, Failure};
-use crate::delta::{self, BlockSize, Subtrees, SumBuilder, zeros};
+use crate::delta::{self, BlockSize, Subtrees, SumBuilder, UntilCancelled, zeros};
 use crate::digest::ContentHash;
 use crate::events::Cancel;
 use crate::fs::{self, Sparse, Stat};
@@ -75,8 +75,7 @@ struct Basis {
     old: Arc<Existing>,
     /// The new file starts as a copy of the basis: what stays where it was is there already.
     shared: bool,
-    /// What was hashed was not read from the new file, but is known of this one or was read from
-    /// it later than it was copied: it must not have changed since it was opened.
+    /// Blocks were taken by their known values: the file must not have changed since it was opened.
     trusted: bool,
 }
 
@@ -152,14 +151,11 @@ impl Applier {
             }
         };
         let basis = match existing {
-            Some(old) => {
-                let cloned = !old.in_place && fs::clone_file(&old.file, &file).during("clone")?;
-                Some(Basis {
-                    shared: old.in_place || cloned,
-                    old,
-                    trusted: cloned,
-                })
-            }
+            Some(old) => Some(Basis {
+                shared: old.in_place || fs::clone_file(&old.file, &file).during("clone")?,
+                old,
+                trusted: false,
+            }),
             None => None,
         };
         let known = basis.as_ref().and_then(|basis| basis.old.blocks.as_ref());
@@ -201,13 +197,16 @@ impl Incoming {
         let mut go_on = |_| self.cancel.check().map_err(io::Error::other);
         fs::copy_content(&basis.old.file, &self.file, len, Sparse::Keep, &mut go_on)
             .during("copy")?;
-        (basis.shared, basis.trusted) = (true, true);
+        basis.shared = true;
         Ok(())
     }
 
-    /// Writes a part that came as it is.
+    /// Writes a part that came as it is. An empty one tells that there is a hole before it.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
         self.expect(offset, bytes.len() as u64)?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
         self.file.write_all_at(bytes, offset).during("write")?;
         self.sums.push(bytes);
         self.at += bytes.len() as u64;
@@ -230,7 +229,6 @@ impl Incoming {
         if self.beside.is_none() && !stays {
             return Err(Failure::new("patch", bad_range("a move within one file")));
         }
-        let mut buffer = Vec::new();
         let mut done = 0;
         while done < len {
             let (from, to, left) = (from + done, to + done, len - done);
@@ -238,31 +236,24 @@ impl Incoming {
                 true => basis.take_known(from, left, &mut self.sums),
                 false => 0,
             };
-            if known > 0 {
-                if !stays {
-                    let mut go_on = |_| self.cancel.check().map_err(io::Error::other);
-                    fs::copy_range(&old.file, from, &self.file, to, known, &mut go_on)
-                        .during("copy")?;
-                }
-                done += known;
-                continue;
-            }
-            self.cancel
-                .check()
-                .map_err(io::Error::other)
-                .during("read")?;
-            let most = match &old.blocks {
+            let part = match (known, &old.blocks) {
+                (1.., _) => known,
                 // No further than to where the next block may be known.
-                Some(_) if from == to => self.sums.room(),
-                _ => CHUNK as u64,
+                (0, Some(_)) if from == to => left.min(self.sums.room()),
+                (0, _) => left,
             };
-            buffer.resize(most.min(left) as usize, 0);
-            old.file.read_exact_at(&mut buffer, from).during("read")?;
-            self.sums.push(&buffer);
             if !stays {
-                self.file.write_all_at(&buffer, to).during("write")?;
+                let mut go_on = |_| self.cancel.check().map_err(io::Error::other);
+                fs::copy_range(&old.file, from, &self.file, to, part, &mut go_on).during("copy")?;
             }
-            done += buffer.len() as u64;
+            if known == 0 {
+                // The new file, which nobody else can change, and not what it was copied from.
+                let file = UntilCancelled(&self.file, &self.cancel);
+                self.sums
+                    .push_file(&file, to..to + part, delta::threads())
+                    .during("read")?;
+            }
+            done += part;
         }
         self.at += len;
         self.matched_bytes += len;

@@ -26,6 +26,8 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::io::Errno;
+
 use crate::entry::{EntryKind, Metadata, Xattr};
 use crate::events::Cancel;
 use crate::fs::{self, Dir, Target};
@@ -130,10 +132,7 @@ impl Applier {
     /// directory.
     fn new_parent(&self, path: &RelPath) -> Result<(Arc<Place>, Name), Failure> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(Failure::new(
-                "replace",
-                io::Error::from(io::ErrorKind::InvalidInput),
-            ));
+            return Err(Failure::new("replace", Errno::INVAL.into()));
         };
         let place = match self.place(&parent) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
@@ -149,7 +148,7 @@ impl Applier {
     /// The pinned parent of an entry that is there, and its name in it.
     fn parent(&self, path: &RelPath) -> Result<(Arc<Place>, Name), Failure> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(Failure::new("open", io::ErrorKind::InvalidInput.into()));
+            return Err(Failure::new("open", Errno::INVAL.into()));
         };
         let place = self.place(&parent).during("open the directory of")?;
         Ok((place, name))

@@ -5,9 +5,11 @@
 mod commands;
 mod exit;
 mod flags;
+mod habits;
 mod run;
 mod signals;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -73,7 +75,13 @@ enum Command {
 
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
-    let code = match Cli::parse().command {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let cli = Cli::try_parse_from(&args).unwrap_or_else(|err| {
+        let mut command = Cli::command();
+        command.build();
+        habits::explained(err, &command, &args).exit()
+    });
+    let code = match cli.command {
         Command::Sync(sync) => sync.run(),
         Command::Diff(diff) => diff.run(),
         Command::Verify(verify) => verify.run(),

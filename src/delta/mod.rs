@@ -43,6 +43,7 @@ use std::ops::Range;
 
 use draft::Match;
 pub use draft::{Draft, Op};
+pub use parallel::threads;
 pub use read::{ReadAt, UntilCancelled};
 pub use signature::{Signature, SignatureSpec};
 pub use size::{BlockSize, MAX_BLOCKS, PowerOfTwo, WindowSize};

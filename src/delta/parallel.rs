@@ -7,6 +7,11 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+/// How many threads one file's bytes are worth: one for each processor.
+pub fn threads() -> NonZeroUsize {
+    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
 /// Cuts `range` into pieces of `len` bytes; the last one may be short.
 pub(super) fn cut(range: Range<u64>, len: u64) -> impl Iterator<Item = Range<u64>> {
     let count = (range.end - range.start).div_ceil(len);

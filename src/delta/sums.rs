@@ -4,6 +4,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 
 use blake3::Hasher;
 use blake3::hazmat::{
@@ -33,6 +34,10 @@ const READ_BYTES: usize = 256 << 10;
 /// How much one thread sums before it takes the next piece. A power of two no smaller than any
 /// block, so that a piece is a subtree too.
 const PIECE_BYTES: u64 = 4 << 20;
+
+/// How many pieces' values are held before they are merged: what 2 MiB hold in the smallest blocks
+/// is little against what the threads read.
+const PIECES_AT_ONCE: u64 = 16;
 const _: () = assert!(PIECE_BYTES.is_power_of_two() && PIECE_BYTES >= 4 << 20);
 
 /// The sums of all blocks of one file.
@@ -254,6 +259,36 @@ impl SumBuilder {
         fits
     }
 
+    /// Takes the next bytes of the file from `file` itself, whole blocks on up to `threads` threads;
+    /// `range` starts where the last bytes ended.
+    pub fn push_file(
+        &mut self,
+        file: &(impl ReadAt + ?Sized),
+        range: Range<u64>,
+        threads: NonZeroUsize,
+    ) -> io::Result<()> {
+        let block = self.block.bytes();
+        let lead = match (self.filled, self.tree.leaves) {
+            // The first block may be the only one.
+            (0, 0) => block,
+            (0, _) => 0,
+            _ => self.room(),
+        };
+        let start = range.end.min(range.start + lead);
+        let end = start + (range.end - start) / block * block;
+        read_through(file, range.start..start, |bytes| self.push(bytes))?;
+        for batch in parallel::cut(start..end, PIECES_AT_ONCE * PIECE_BYTES) {
+            let pieces: Vec<_> = parallel::cut(batch, PIECE_BYTES).collect();
+            let done = parallel::map(&pieces, threads, |piece, buf| {
+                values_of(file, piece.clone(), self.block, buf)
+            })?;
+            for value in done.into_iter().flatten() {
+                self.push_known(&value);
+            }
+        }
+        read_through(file, end..range.end, |bytes| self.push(bytes))
+    }
+
     /// The content hash of all that was pushed, and the values of its blocks unless there are
     /// more than [`MAX_BLOCKS`].
     pub fn finish(mut self) -> (ContentHash, Option<Subtrees>) {
@@ -312,14 +347,6 @@ impl Tree {
         }
     }
 
-    /// The chaining value of all leaves as a part of a larger tree.
-    fn value(mut self) -> Option<ChainingValue> {
-        while self.stack.len() > 1 {
-            self.merge_top();
-        }
-        self.stack.pop()
-    }
-
     /// The content hash, if there are two leaves or more.
     fn root(mut self) -> Option<ContentHash> {
         while self.stack.len() > 2 {
@@ -339,43 +366,33 @@ pub fn sum_file(
     block: BlockSize,
     threads: NonZeroUsize,
 ) -> io::Result<(ContentHash, Option<Subtrees>)> {
-    if len <= PIECE_BYTES || block.count(len) > MAX_BLOCKS {
-        let mut builder = SumBuilder::new(block);
-        read_through(file, len, |bytes| builder.push(bytes))?;
-        return Ok(builder.finish());
+    let mut builder = SumBuilder::new(block);
+    builder.push_file(file, 0..len, threads)?;
+    Ok(builder.finish())
+}
+
+/// The values of the whole blocks of `piece`.
+fn values_of(
+    file: &(impl ReadAt + ?Sized),
+    piece: Range<u64>,
+    block: BlockSize,
+    buf: &mut Vec<u8>,
+) -> io::Result<Vec<ChainingValue>> {
+    let mut values = Vec::with_capacity((PIECE_BYTES / block.bytes()) as usize);
+    for range in parallel::cut(piece, block.bytes().max(READ_BYTES as u64)) {
+        buf.resize((range.end - range.start) as usize, 0);
+        file.read_exact_at(buf, range.start)?;
+        let starts = parallel::cut(range, block.bytes()).map(|block| block.start);
+        let blocks = buf.chunks(block.len()).zip(starts);
+        values.extend(blocks.map(|(bytes, start)| chaining_value(bytes, start)));
     }
-    let pieces: Vec<_> = parallel::cut(0..len, PIECE_BYTES).collect();
-    let done = parallel::map(&pieces, threads, |piece, buf| {
-        let mut tree = Tree::default();
-        let mut values = Vec::with_capacity((PIECE_BYTES / block.bytes()) as usize);
-        for range in parallel::cut(piece.clone(), block.bytes().max(READ_BYTES as u64)) {
-            buf.resize((range.end - range.start) as usize, 0);
-            file.read_exact_at(buf, range.start)?;
-            for (bytes, part) in buf
-                .chunks(block.len())
-                .zip(parallel::cut(range, block.bytes()))
-            {
-                let value = chaining_value(bytes, part.start);
-                values.push(value);
-                tree.push(value);
-            }
-        }
-        Ok((tree.value(), values))
-    })?;
-    let mut tree = Tree::default();
-    let mut values = Vec::with_capacity(block.count(len) as usize);
-    for (value, part) in done {
-        value.into_iter().for_each(|value| tree.push(value));
-        values.extend(part);
-    }
-    let hash = tree.root().ok_or(io::ErrorKind::UnexpectedEof)?;
-    Ok((hash, Some(Subtrees { block, len, values })))
+    Ok(values)
 }
 
 /// The content hash of the `len` bytes of `file`, without sums and on this thread.
 pub fn hash_file(file: &(impl ReadAt + ?Sized), len: u64) -> io::Result<ContentHash> {
     let mut hasher = Hasher::new();
-    read_through(file, len, |bytes| {
+    read_through(file, 0..len, |bytes| {
         hasher.update(bytes);
     })?;
     Ok(hasher.finalize().into())
@@ -415,11 +432,12 @@ fn truncate(value: &ChainingValue) -> Sum {
 
 fn read_through(
     file: &(impl ReadAt + ?Sized),
-    len: u64,
+    range: Range<u64>,
     mut each: impl FnMut(&[u8]),
 ) -> io::Result<()> {
-    let mut buf = vec![0; len.min(READ_BYTES as u64) as usize];
-    for range in parallel::cut(0..len, READ_BYTES as u64) {
+    let longest = (range.end - range.start).min(READ_BYTES as u64);
+    let mut buf = vec![0; longest as usize];
+    for range in parallel::cut(range, READ_BYTES as u64) {
         let part = &mut buf[..(range.end - range.start) as usize];
         file.read_exact_at(part, range.start)?;
         each(part);

@@ -363,7 +363,8 @@ fn read_record<T: for<'de> Deserialize<'de>>(
     input.read_exact(&mut len)?;
     let len = u32::from_le_bytes(len) as usize;
     if len > MAX_RECORD {
-        return Err(io::ErrorKind::InvalidData.into());
+        let why = "it is damaged: a record is longer than any that is written";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
     }
     let mut bytes = Vec::new();
     // Grows as bytes come: a wrong length costs no memory.

@@ -20,6 +20,7 @@ mod owners;
 mod pending;
 mod plan;
 mod receive;
+mod shifts;
 mod streamed;
 mod tasks;
 mod tell;

@@ -34,10 +34,14 @@ pub(super) enum Life {
 pub(super) struct ControlDir(PathBuf);
 
 impl ControlDir {
-    /// Finds or makes the first directory that is short enough and ours alone.
-    pub(super) fn open() -> Result<ControlDir> {
+    /// Finds or makes the first directory that is short enough and ours alone: the `chosen` one, or
+    /// one that the environment names.
+    pub(super) fn open(chosen: Option<&Path>) -> Result<ControlDir> {
         let uid = rustix::process::geteuid().as_raw();
-        let candidates = candidates(|name| std::env::var_os(name), uid);
+        let candidates = match chosen {
+            Some(dir) => vec![dir.to_path_buf()],
+            None => candidates(|name| std::env::var_os(name), uid),
+        };
         candidates
             .into_iter()
             .filter(|dir| dir.as_os_str().len() + NAME_BYTES <= SOCKET_PATH_MAX_BYTES)

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -52,7 +53,7 @@ impl Master {
         options: &RemoteOptions,
         patience: Patience<'_>,
     ) -> Result<Master> {
-        let dir = ControlDir::open()?;
+        let dir = ControlDir::open(options.control_dir.as_deref())?;
         let mut key = connection_key(remote, options);
         let socket = dir.socket(Life::Persist, &key);
         let Some(persist) = options.persist else {
@@ -65,7 +66,20 @@ impl Master {
             return Master::connect(socket, Life::Run, LINGER, remote, options, patience).await;
         };
         // Whoever comes second waits for the first one's prompts, and then has its connection.
-        let _lock = patience.wait_on(lock(&socket)).await??;
+        let lock = patience.wait_on(Lock::take(&socket)).await??;
+        let opened = Master::share(socket, persist, remote, options, patience).await;
+        lock.release();
+        opened
+    }
+
+    /// Takes up the connection that later runs share, or opens it. Only by whoever has its lock.
+    async fn share(
+        socket: PathBuf,
+        persist: Duration,
+        remote: &RemotePath,
+        options: &RemoteOptions,
+        patience: Patience<'_>,
+    ) -> Result<Master> {
         if is_alive(&socket).await {
             return Ok(Master::reused(socket));
         }
@@ -165,19 +179,47 @@ async fn is_alive(socket: &Path) -> bool {
     matches!(timeout(CONTROL_LIMIT, session.check()).await, Ok(Ok(())))
 }
 
-/// Keeps two runs from opening the same connection at once. Dropping the file unlocks it.
-async fn lock(socket: &Path) -> Result<File> {
-    let path = socket.with_extension("lock");
-    let failed = |err| Error::io("lock", path.as_os_str().as_bytes(), err);
-    let file = File::options().create(true).append(true).open(&path);
-    let file = file.map_err(failed)?;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) => sleep(LOCK_INTERVAL).await,
-            Err(TryLockError::Error(err)) => return Err(failed(err)),
+/// Keeps two runs from opening the same connection at once. A run that is killed leaves the file
+/// behind, unlocked, for the next one to take.
+struct Lock {
+    path: PathBuf,
+    /// Locked until it is closed.
+    _file: File,
+}
+
+impl Lock {
+    async fn take(socket: &Path) -> Result<Lock> {
+        let path = socket.with_extension("lock");
+        let failed = |err| Error::io("lock", path.as_os_str().as_bytes(), err);
+        loop {
+            let file = File::options().create(true).append(true).open(&path);
+            let file = file.map_err(failed)?;
+            loop {
+                match file.try_lock() {
+                    Ok(()) => break,
+                    Err(TryLockError::WouldBlock) => sleep(LOCK_INTERVAL).await,
+                    Err(TryLockError::Error(err)) => return Err(failed(err)),
+                }
+            }
+            // Whoever had it before has removed it, and somebody may have made another since.
+            if is_still_at(&file, &path) {
+                return Ok(Lock { path, _file: file });
+            }
         }
     }
+
+    /// Removes the file while it is locked: who waits for it then finds that it is not there.
+    fn release(self) {
+        // One that stays is no harm: the next run takes it.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn is_still_at(file: &File, path: &Path) -> bool {
+    let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
+    let there = path.symlink_metadata().map(identity);
+    let here = file.metadata().map(identity);
+    there.is_ok_and(|there| here.is_ok_and(|here| here == there))
 }
 
 fn remove_stale(socket: &Path) -> Result<()> {

@@ -27,6 +27,9 @@ pub struct RemoteOptions {
     pub sudo: bool,
     /// Keep the connection for later runs until it has been idle for so long, in whole seconds.
     pub persist: Option<Duration>,
+    /// Where the connections' sockets are, a directory that only this user can enter; `None` finds
+    /// one. Connections are shared by those who use the same.
+    pub control_dir: Option<PathBuf>,
     /// What is uploaded where there is no agent: an executable that knows `agent`.
     pub agent_binary: PathBuf,
     /// How long connecting may take, prompts apart, unless ssh's configuration says otherwise.
@@ -45,6 +48,7 @@ impl Default for RemoteOptions {
             agent_path: None,
             sudo: false,
             persist: None,
+            control_dir: None,
             // Still there when the file has been replaced or removed by an update.
             agent_binary: PathBuf::from("/proc/self/exe"),
             // TCP alone would try for two minutes.

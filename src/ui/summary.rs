@@ -98,11 +98,20 @@ fn data_row(view: &View, summary: &Summary) -> Option<String> {
     let text = match view.act {
         // How much of it is in old versions is known once it is read.
         Act::DryRun => changed,
-        _ => format!(
-            "{changed}: {} copied, {} taken from old versions",
-            bytes(literal),
-            bytes(matched),
-        ),
+        _ => {
+            let holes = summary
+                .changed_bytes
+                .saturating_sub(literal.saturating_add(matched));
+            let holes = match holes {
+                0 => String::new(),
+                _ => format!(", {} in holes", bytes(holes)),
+            };
+            format!(
+                "{changed}: {} copied, {} taken from old versions{holes}",
+                bytes(literal),
+                bytes(matched),
+            )
+        }
     };
     Some(row("data", &text))
 }

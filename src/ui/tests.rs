@@ -93,6 +93,21 @@ fn problem(act: &str) -> Event {
     })
 }
 
+#[test]
+fn what_is_in_changed_files_adds_up() {
+    let done = Summary {
+        files_sent: 1,
+        changed_bytes: 7168,
+        literal_bytes: 1024,
+        matched_bytes: 2048,
+        ..summary()
+    };
+    let (out, _) = show(view(Act::Sync), vec![], Ok(done));
+    let said = "7.00 KiB in changed files: 1.00 KiB copied, 2.00 KiB taken from old versions, \
+                4.00 KiB in holes\n";
+    assert!(out.contains(said), "{out}");
+}
+
 fn summary() -> Summary {
     Summary {
         source_entries: 1200,

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use crate::common::dump::stamps;
 use crate::common::lab::{FAR, Lab, Route};
@@ -171,5 +172,22 @@ fn a_damaged_manifest_is_an_error_and_not_a_verdict() {
         let outcome = lab.cutover(["verify"]).args([&manifest, &lab.dst]).run();
         let code = outcome.status.code();
         assert!(code.is_some_and(|code| code > 1 && code < 100), "{outcome}");
+    }
+}
+
+#[test]
+fn a_root_that_is_not_there_is_told_in_the_systems_words() {
+    for route in [Route::Local, Route::Push] {
+        for verb in ["diff", "verify"] {
+            let lab = Lab::with_source("f a 'x'");
+            let run = |from: &Path, to: &Path| {
+                lab.cutover([verb])
+                    .args(lab.far_options())
+                    .args(route.endpoints(FAR, from, to))
+                    .code(3)
+            };
+            run(&lab.src, &lab.dst).says("No such file or directory");
+            run(&lab.dst, &lab.src).says("No such file or directory");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use crate::common::lab::{Lab, Route};
+use crate::common::lab::{Lab, Route, text_of};
 use crate::common::run::Outcome;
 
 /// Syncs `before`, renames in the source, and syncs with `--delete` over a wire.
@@ -143,4 +143,95 @@ fn files_of_one_size_and_time_are_told_apart_by_content() {
     let outcome = lab.sync_via(Route::Push, &all).ok();
     assert_eq!(outcome.count("moved"), 1000, "{outcome}");
     lab.assert_synced();
+}
+
+/// Renames logs as a rotation does: each one further, and a new one begun.
+fn rotate(lab: &Lab, kept: u32) {
+    let of = |n: u32| match n {
+        0 => lab.src.join("logs/log"),
+        _ => lab.src.join(format!("logs/log.{n}")),
+    };
+    for n in (0..kept).rev() {
+        if of(n).exists() {
+            fs::rename(of(n), of(n + 1)).unwrap();
+        }
+    }
+    lab.source("f logs/log 'begun anew'");
+}
+
+#[test]
+fn rotated_logs_are_not_resent() {
+    for route in [Route::Local, Route::Push] {
+        for options in [&["--json"][..], &["--json", "--delete"]] {
+            let lab = Lab::with_source("f logs/log random(300K) @5");
+            lab.sync_via(route, &[]).ok();
+            for round in 1..5 {
+                // Names that are new, names that are there, and in the end one that goes.
+                rotate(&lab, 3);
+                lab.source(&format!("m logs/log @{}", 100 + round));
+                let outcome = lab.sync_via(route, options).ok();
+                assert!(outcome.count("literal_bytes") <= 10, "{outcome}");
+                assert_eq!(outcome.count("copied_locally"), round.min(3), "{outcome}");
+                lab.assert_synced();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rotated_log_that_was_meddled_with_is_sent() {
+    for route in [Route::Local, Route::Push] {
+        let lab = Lab::with_source("f logs/log 'written by the source' @5");
+        lab.sync_via(route, &[]).ok();
+        lab.destination("f logs/log 'written by a meddler' @5");
+        rotate(&lab, 3);
+        lab.sync_via(route, &[]).ok();
+        lab.assert_synced();
+    }
+}
+
+#[test]
+fn a_rotation_leaves_its_old_versions_in_the_trash() {
+    let lab = Lab::with_source("f logs/log 'first' @5\n f logs/log.1 'before' @4");
+    lab.sync_via(Route::Push, &[]).ok();
+    rotate(&lab, 3);
+    lab.sync_via(Route::Push, &["--delete", "--trash"]).ok();
+    let trash = fs::read_dir(lab.dst.join(".cutover-trash")).unwrap();
+    let run = trash.map(|run| run.unwrap().path()).next().unwrap();
+    assert_eq!(text_of(&run.join("logs/log")), "first");
+    assert_eq!(text_of(&run.join("logs/log.1")), "before");
+    fs::remove_dir_all(lab.dst.join(".cutover-trash")).unwrap();
+    lab.source("m . @9");
+    lab.sync(&[]).ok();
+    lab.assert_synced();
+}
+
+#[test]
+fn files_that_change_places_are_sorted_out() {
+    for options in [
+        &[][..],
+        &["--inplace"],
+        &["--checksum"],
+        &["--ignore-times"],
+    ] {
+        let lab = Lab::with_source(
+            "f a random(50K) @5\n f b random(50K) @6\n f c random(50K) @7\n f d random(50K) @7
+             f linked random(50K) @8\n h too = linked",
+        );
+        lab.sync_via(Route::Push, &[]).ok();
+        let circle = [
+            ("a", "t"),
+            ("b", "a"),
+            ("c", "b"),
+            ("t", "c"),
+            ("linked", "u"),
+            ("d", "linked"),
+            ("u", "d"),
+        ];
+        for (from, to) in circle {
+            fs::rename(lab.src.join(from), lab.src.join(to)).unwrap();
+        }
+        lab.sync_via(Route::Push, options).ok();
+        lab.assert_synced();
+    }
 }

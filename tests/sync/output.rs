@@ -15,7 +15,7 @@ fn everything_differs() -> Lab {
         f new 'x' @5
         f edited 'after' @6
         f mode 0600 'x' @5
-        f time 'x' @6
+        f time 'when' @6
         f grown 'longer content' @6
         f same 'x' @5
         d new-dir
@@ -32,8 +32,8 @@ fn everything_differs() -> Lab {
         r"
         f edited 'before' @5
         f mode 0644 'x' @5
-        f time 'x' @5
-        f grown 'x' @5
+        f time 'when' @5
+        f grown 'short' @5
         f same 'x' @5
         l link -> before @5
         f attributed 'x' user.a=1 @5
@@ -285,5 +285,34 @@ fn a_directory_is_told_before_what_is_in_it() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_hole_counts_as_progress_while_it_is_passed() {
+    const SIZE: u64 = 8 << 30;
+    let lab = Lab::with_source("f huge 'start' hole(8191M)");
+    let outcome = lab.sync_via(Route::Push, &["--json"]).ok();
+    let lines = outcome.json_lines();
+    let mut on_the_way = lines.iter().filter(|line| {
+        let number = |field: &str| line[field].as_u64().unwrap_or_default();
+        let is_planned = number("planned_bytes") > SIZE / 2;
+        is_planned && (SIZE / 100..SIZE / 10 * 9).contains(&number("done_bytes"))
+    });
+    assert!(on_the_way.next().is_some(), "{outcome}");
+}
+
+#[test]
+fn holes_are_named_where_the_bytes_of_changed_files_are_added_up() {
+    for route in [Route::Local, Route::Push] {
+        let lab = Lab::with_source("f sparse random(1M) hole(199M)");
+        lab.sync_via(route, &[])
+            .ok()
+            .says("200.00 MiB in changed files: 1.00 MiB copied")
+            .says("199.00 MiB in holes");
+        // With an old version the holes are passed just so.
+        lab.source("f sparse random(1M) hole(199M) 'end'");
+        lab.sync_via(route, &[]).ok().says("199.00 MiB in holes");
+        lab.assert_synced();
     }
 }

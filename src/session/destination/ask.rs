@@ -2,7 +2,6 @@
 //! travels.
 
 use std::io;
-use std::num::NonZeroUsize;
 
 use crate::apply::Existing;
 use crate::delta::{
@@ -46,7 +45,7 @@ fn describe(
         (_, None) if existing.in_place => staged(existing, BlockSize::for_len(len), state, cancel)?,
         (delta::Mode::Search(window), None) => {
             let spec = SignatureSpec::whole_in(len, window).map_err(io::Error::other)?;
-            BasisSums::Search(Signature::of_basis(&file, spec, delta_threads())?)
+            BasisSums::Search(Signature::of_basis(&file, spec, delta::threads())?)
         }
         (delta::Mode::Staged(block), None) => staged(existing, block, state, cancel)?,
     };
@@ -71,7 +70,7 @@ fn staged(
         Some(known) => known,
         None => {
             let file = UntilCancelled(&existing.file, cancel);
-            match sum_file(&file, len, block, delta_threads())? {
+            match sum_file(&file, len, block, delta::threads())? {
                 (_, Some(found)) => found,
                 // Too long for blocks of this size: all or nothing.
                 (hash, None) => return Ok(BasisSums::Same(hash)),
@@ -145,7 +144,7 @@ impl Session<'_> {
                     return None;
                 }
                 let file = UntilCancelled(&basis.file, self.role.cancel);
-                Signature::of_basis(&file, spec, delta_threads()).ok()
+                Signature::of_basis(&file, spec, delta::threads()).ok()
             }),
             LaneFile::NotBegun | LaneFile::Failed { .. } => None,
         };
@@ -159,8 +158,4 @@ impl Session<'_> {
             DeltaMode::Never => false,
         }
     }
-}
-
-fn delta_threads() -> NonZeroUsize {
-    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }

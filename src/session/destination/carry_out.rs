@@ -56,6 +56,10 @@ impl Session<'_> {
         // What is copied is the old state, so nothing may change it before it is.
         self.start_copies(std::mem::take(&mut plan.copies))?;
         self.pending.wait(self)?;
+        for round in std::mem::take(&mut plan.shifts) {
+            self.start_copies(round)?;
+            self.pending.wait(self)?;
+        }
         for special in std::mem::take(&mut plan.specials) {
             self.make_special(&special)?;
         }
@@ -140,6 +144,7 @@ impl Session<'_> {
         }
         if !blocked.is_empty() {
             plan.files.retain(|file| !blocked.contains(&file.path));
+            plan.copies.retain(|copy| !blocked.contains(&copy.to));
             plan.specials.retain(|file| !blocked.contains(&file.path));
             plan.links.retain(|link| !blocked.contains(&link.path));
         }
@@ -186,7 +191,7 @@ impl Session<'_> {
         add(&self.counts.moved, 1);
         let from = moved.from.clone();
         let action = Action::Move { from };
-        self.item(&moved.to, moved.entry.meta.kind, action, all_new());
+        self.item(&moved.to, moved.entry.meta.kind, action, moved.changes);
         Ok(())
     }
 
@@ -207,7 +212,7 @@ impl Session<'_> {
                     &copy.to,
                     EntryKind::File,
                     Action::CopyLocal { from },
-                    all_new(),
+                    copy.changes,
                 );
             } else {
                 self.pending.add(1);

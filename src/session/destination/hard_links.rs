@@ -15,7 +15,7 @@ use crate::protocol::message::{FromDestination, LinkGroup};
 use crate::session::destination::Session;
 use crate::session::destination::compare::Comparer;
 use crate::session::destination::moves::{Moved, ancestors, is_within};
-use crate::session::destination::plan::{Plan, PlannedLink, Relocation};
+use crate::session::destination::plan::{Plan, PlannedLink, Relocation, all_new};
 
 impl Session<'_> {
     /// Plans hard links: of each group one name has the content, the others are linked to it.
@@ -123,12 +123,12 @@ impl Session<'_> {
         let names: HashSet<RelPath> = names.map(|(path, _)| moved.where_now(path)).collect();
         // What is replaced by a new file of its own leaves the shared one without a copy.
         let files = plan.files.iter().filter(|_| !in_place);
-        let replaced: HashSet<RelPath> = plan
-            .specials
-            .iter()
-            .chain(files)
-            .filter(|file| names.contains(&file.path))
+        let files = plan.specials.iter().chain(files);
+        let shifted = plan.shifts.iter().flatten();
+        let replaced: HashSet<RelPath> = files
             .map(|file| file.path.clone())
+            .chain(shifted.map(|shift| shift.to.clone()))
+            .filter(|path| names.contains(path))
             .collect();
         let mut freed = HashSet::new();
         let mut copies = Vec::new();
@@ -160,6 +160,7 @@ impl Session<'_> {
                         to: path.clone(),
                         entry,
                         entries: 1,
+                        changes: all_new(),
                     });
                 }
                 freed.insert(path);

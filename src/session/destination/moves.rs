@@ -1,5 +1,6 @@
 //! Finds what the source moved: directories by their digest, files by size and time, both
 //! confirmed by content hashes, so that a rename at the destination stands for sending it again.
+//! Of what is about to be replaced the old content is copied first, as that of a rotated log is.
 //!
 //! Names and times alone prove nothing: unpacked archives give different files the same ones.
 
@@ -9,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use crate::digest::Digest;
 use crate::entry::{EntryKind, Timestamp};
 use crate::error::{Error, Result};
-use crate::fs::ListScratch;
+use crate::fs::{Dir, ListScratch};
 use crate::manifest::compact::Compact;
 use crate::manifest::content::{hash_of, hash_tree};
 use crate::manifest::listing::Lister;
@@ -20,7 +21,8 @@ use crate::path::RelPath;
 use crate::protocol::message::FromDestination;
 use crate::session::destination::Session;
 use crate::session::destination::compare::Comparer;
-use crate::session::destination::plan::{Extraneous, FilePlan, NewTree, Plan, Relocation};
+use crate::session::destination::plan::{Extraneous, FilePlan, NewTree, Plan, Relocation, all_new};
+use crate::session::destination::shifts::{Shift, plan_shifts};
 
 /// How many hashes are asked for in one message.
 const HASHES_AT_ONCE: usize = 1024;
@@ -47,6 +49,7 @@ impl Session<'_> {
             digests: HashMap::new(),
             going: plan.extraneous.iter().map(|x| x.path.clone()).collect(),
             taken: HashSet::new(),
+            shifts: Vec::new(),
         };
         finder.match_trees(plan)?;
         if !plan.extraneous.is_empty() && !plan.trees.is_empty() {
@@ -54,6 +57,7 @@ impl Session<'_> {
         }
         finder.match_files(plan)?;
         finder.drop_moved(plan);
+        plan_shifts(plan, finder.shifts);
         Ok(())
     }
 
@@ -84,6 +88,8 @@ struct Finder<'a> {
     going: HashSet<RelPath>,
     /// What has been moved away, so that it is not moved twice.
     taken: HashSet<RelPath>,
+    /// Files that stay where they are and get their content from another name.
+    shifts: Vec<Shift>,
 }
 
 /// Files of ours with the same size and time.
@@ -187,6 +193,7 @@ impl Finder<'_> {
             to: tree.path,
             entry: tree.entry,
             from,
+            changes: all_new(),
         };
         let is_broken = |taken: &RelPath| taken.starts_with(&relocation.from);
         if self.may_take(&relocation.from) && !self.taken.iter().any(is_broken) {
@@ -226,12 +233,13 @@ impl Finder<'_> {
                         to,
                         entry,
                         entries: 1,
+                        changes: all_new(),
                     }),
                     _ => plan.specials.push(FilePlan {
                         path: to,
                         entry,
                         basis_len: None,
-                        changes: super::plan::all_new(),
+                        changes: all_new(),
                     }),
                 }
             }
@@ -254,15 +262,22 @@ impl Finder<'_> {
     }
 
     fn match_files(&mut self, plan: &mut Plan) -> Result<()> {
-        let is_candidate = |file: &FilePlan| file.changes.new && file.entry.meta.size > 0;
-        if plan.extraneous.is_empty() || !plan.files.iter().any(|file| is_candidate(&file)) {
+        // A file that is changed in place keeps its inode, wherever its content is.
+        let in_place = self.session.options().write.inplace;
+        let is_candidate =
+            |file: &FilePlan| (file.changes.new || !in_place) && file.entry.meta.size > 0;
+        let candidates = plan.files.iter().filter(|file| is_candidate(file));
+        let mut keys: Vec<FileKey> = candidates.map(|file| self.key(&file.entry)).collect();
+        keys.sort_unstable();
+        if keys.is_empty() {
             return Ok(());
         }
-        let new = plan.files.iter().filter(|file| is_candidate(file));
-        let mut pool = new
-            .map(|file| (self.key(&file.entry), Candidates::default()))
+        let mut pool: HashMap<FileKey, Candidates> = keys
+            .iter()
+            .map(|&key| (key, Candidates::default()))
             .collect();
         self.fill(&mut pool, &plan.extraneous)?;
+        self.add_replaced(&mut pool, plan, &keys);
         let mut wanted = Compact::default();
         let mut rest = Compact::default();
         for file in std::mem::take(&mut plan.files) {
@@ -318,12 +333,22 @@ impl Finder<'_> {
     }
 
     fn settle_file(&mut self, plan: &mut Plan, file: FilePlan, twins: &mut Twins) {
+        if !file.changes.new {
+            // Its own old version is no other name.
+            let other = twins.paths.iter().find(|path| **path != file.path);
+            match other.cloned() {
+                Some(from) => self.shifts.push(Shift { from, file }),
+                None => plan.files.push(file),
+            }
+            return;
+        }
         let free = twins.next(|path| self.may_take(path)).cloned();
         let relocation = |from| Relocation {
             from,
             to: file.path,
             entry: file.entry,
             entries: 1,
+            changes: file.changes,
         };
         match free {
             Some(free) => {
@@ -382,8 +407,40 @@ impl Finder<'_> {
         Ok(())
     }
 
+    /// Adds files that are about to be replaced, where they have one of the sorted keys.
+    fn add_replaced(&self, pool: &mut HashMap<FileKey, Candidates>, plan: &Plan, keys: &[FileKey]) {
+        let mut open: Option<(RelPath, Dir)> = None;
+        for file in &plan.files {
+            let Some(len) = file.basis_len else {
+                continue;
+            };
+            // The plan holds no old times: only where the size is right is the file looked at.
+            let place = keys.partition_point(|(size, _)| *size < len);
+            if keys.get(place).is_none_or(|(size, _)| *size != len) {
+                continue;
+            }
+            let (Some(parent), Some(name)) = (file.path.parent(), file.path.file_name()) else {
+                continue;
+            };
+            if open.as_ref().is_none_or(|(path, _)| *path != parent) {
+                let dir = self.lister.root.open_dir(&parent).ok();
+                open = dir.map(|dir| (parent, dir));
+            }
+            // What cannot be looked at cannot be copied either.
+            let stat = open.as_ref().and_then(|(_, dir)| dir.stat(&name).ok());
+            let Some(meta) = stat.map(|stat| stat.meta) else {
+                continue;
+            };
+            let key = (meta.size, meta.mtime.cut(self.lister.rules.granularity_ns));
+            if meta.kind == EntryKind::File && keys.binary_search(&key).is_ok() {
+                let candidates = pool.entry(key).or_default();
+                candidates.unread.push(file.path.clone());
+            }
+        }
+    }
+
     /// What was moved is not there any more to be deleted, or to be copied from.
-    fn drop_moved(&self, plan: &mut Plan) {
+    fn drop_moved(&mut self, plan: &mut Plan) {
         let moved = Moved::of(plan);
         let copies = std::mem::take(&mut plan.copies).into_iter();
         plan.copies = copies
@@ -392,6 +449,9 @@ impl Finder<'_> {
                 ..copy
             })
             .collect();
+        for shift in &mut self.shifts {
+            shift.from = moved.where_now(&shift.from);
+        }
         let mut within: HashMap<RelPath, u64> = HashMap::new();
         for moved in &plan.moves {
             let top = ancestors(&moved.from).find(|at| self.going.contains(at));

@@ -36,6 +36,9 @@ pub(super) struct Plan {
     pub(super) moves: Compact<Relocation>,
     /// Entries to copy from others of the destination.
     pub(super) copies: Compact<Relocation>,
+    /// Files to copy over those that have their names, in rounds: each after the copies and the
+    /// round before it, which read what it replaces.
+    pub(super) shifts: Vec<Compact<Relocation>>,
     /// Names to link.
     pub(super) links: Vec<PlannedLink>,
     /// Linked files of which content differs, until it is known which name leads.
@@ -83,6 +86,7 @@ pub(super) struct Relocation {
     pub(super) entry: Entry,
     /// How many entries it is, itself included.
     pub(super) entries: u64,
+    pub(super) changes: Changes,
 }
 
 /// A name to be made another one of an entry that has its content by then.

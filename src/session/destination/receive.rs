@@ -212,12 +212,7 @@ impl Session<'_> {
                 add(&self.counts.copied_locally, 1);
                 let from = relocation.from.clone();
                 let action = Action::CopyLocal { from };
-                self.item(
-                    &relocation.to,
-                    EntryKind::File,
-                    action,
-                    super::plan::all_new(),
-                );
+                self.item(&relocation.to, EntryKind::File, action, relocation.changes);
                 Ok(())
             }
             Err(failure) => self.failed(&relocation.to, failure),
@@ -234,11 +229,17 @@ impl Session<'_> {
         let applier = self
             .applier()
             .map_err(|err| Failure::new("write", std::io::Error::other(err)))?;
-        applier.copy_file(path, entry, original, &mut |bytes| {
+        let mut settled = 0;
+        let copied = applier.copy_file(path, entry, original, &mut |bytes| {
+            settled += bytes;
+            self.counts.flow(bytes);
+            self.tell_progress(path);
             self.throttle
                 .spend(bytes as usize, self.role.cancel)
                 .map_err(std::io::Error::other)
-        })
+        });
+        self.counts.ebb(settled);
+        copied
     }
 
     /// Counts a file that was copied locally.

@@ -80,24 +80,30 @@ impl Pack for Differing {
 }
 
 impl Pack for Relocation {
-    type Rest<'a> = (&'a RelPath, Nameless<'a>, u64);
-    type Read = (RelPath, NamelessRead, u64);
+    type Rest<'a> = (&'a RelPath, Nameless<'a>, u64, u16);
+    type Read = (RelPath, NamelessRead, u64, u16);
 
     fn key(&self) -> &[u8] {
         self.to.as_bytes()
     }
 
     fn rest(&self) -> Self::Rest<'_> {
-        (&self.from, self.entry.rest(), self.entries)
+        (
+            &self.from,
+            self.entry.rest(),
+            self.entries,
+            to_bits(self.changes),
+        )
     }
 
-    fn join(key: &[u8], (from, entry, entries): Self::Read) -> Option<Relocation> {
+    fn join(key: &[u8], (from, entry, entries, changes): Self::Read) -> Option<Relocation> {
         let to = RelPath::new(key).ok()?;
         Some(Relocation {
             entry: Entry::join(to.file_name()?.as_bytes(), entry)?,
             from,
             to,
             entries,
+            changes: of_bits(changes),
         })
     }
 }
@@ -231,6 +237,7 @@ mod tests {
             to: path("a/b"),
             entry: entry("b"),
             entries: 3,
+            changes: of_bits(0b1001),
         };
         assert_eq!(format!("{:?}", packed(&moved)), format!("{moved:?}"));
         let extra = Extraneous {
