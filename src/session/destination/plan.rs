@@ -1,13 +1,15 @@
 //! What a run is going to do, before any of it is done: so that it can be printed by a dry run,
 //! and refused while nothing has been touched.
 
+mod packed;
+
 use std::collections::BTreeMap;
 
-use crate::entry::{EntryKind, Metadata, Timestamp, Xattr};
+use crate::entry::{EntryKind, Timestamp};
 use crate::error::{Error, Result};
 use crate::events::Changes;
-use crate::manifest::compact::{Compact, Pack};
-use crate::manifest::record::{Entry, Nameless, NamelessRead, RecordRules};
+use crate::manifest::compact::Compact;
+use crate::manifest::record::{Entry, RecordRules};
 use crate::options::{Compare, Delete, DeleteLimit};
 use crate::path::RelPath;
 use crate::protocol::message::Scanned;
@@ -58,35 +60,6 @@ pub(super) struct Differing {
     pub(super) changes: Changes,
 }
 
-impl Pack for Differing {
-    type Rest<'a> = (Nameless<'a>, (Metadata, &'a [Xattr]), Changes);
-    type Read = (NamelessRead, (Metadata, Vec<Xattr>), Changes);
-
-    fn key(&self) -> &[u8] {
-        self.path.as_bytes()
-    }
-
-    fn rest(&self) -> Self::Rest<'_> {
-        let old = (self.old.meta, self.old.xattrs.as_slice());
-        (self.new.rest(), old, self.changes)
-    }
-
-    fn join(key: &[u8], (new, (meta, xattrs), changes): Self::Read) -> Option<Differing> {
-        let path = RelPath::new(key).ok()?;
-        let new = Entry::join(path.file_name()?.as_bytes(), new)?;
-        Some(Differing {
-            path,
-            old: Entry {
-                meta,
-                xattrs,
-                ..new.clone()
-            },
-            new,
-            changes,
-        })
-    }
-}
-
 /// An entry that is to be made or replaced. Its name is its path's.
 #[derive(Debug, Clone)]
 pub(in crate::session) struct FilePlan {
@@ -95,29 +68,6 @@ pub(in crate::session) struct FilePlan {
     /// The size of the old file, where there is one to build on.
     pub(in crate::session) basis_len: Option<u64>,
     pub(in crate::session) changes: Changes,
-}
-
-impl Pack for FilePlan {
-    type Rest<'a> = (Nameless<'a>, Option<u64>, Changes);
-    type Read = (NamelessRead, Option<u64>, Changes);
-
-    fn key(&self) -> &[u8] {
-        self.path.as_bytes()
-    }
-
-    fn rest(&self) -> Self::Rest<'_> {
-        (self.entry.rest(), self.basis_len, self.changes)
-    }
-
-    fn join(key: &[u8], (entry, basis_len, changes): Self::Read) -> Option<FilePlan> {
-        let path = RelPath::new(key).ok()?;
-        Some(FilePlan {
-            entry: Entry::join(path.file_name()?.as_bytes(), entry)?,
-            path,
-            basis_len,
-            changes,
-        })
-    }
 }
 
 /// A directory that the destination does not have.
@@ -137,30 +87,6 @@ pub(super) struct Relocation {
     /// How many entries it is, itself included.
     pub(super) entries: u64,
     pub(super) changes: Changes,
-}
-
-impl Pack for Relocation {
-    type Rest<'a> = (&'a RelPath, Nameless<'a>, u64, Changes);
-    type Read = (RelPath, NamelessRead, u64, Changes);
-
-    fn key(&self) -> &[u8] {
-        self.to.as_bytes()
-    }
-
-    fn rest(&self) -> Self::Rest<'_> {
-        (&self.from, self.entry.rest(), self.entries, self.changes)
-    }
-
-    fn join(key: &[u8], (from, entry, entries, changes): Self::Read) -> Option<Relocation> {
-        let to = RelPath::new(key).ok()?;
-        Some(Relocation {
-            entry: Entry::join(to.file_name()?.as_bytes(), entry)?,
-            from,
-            to,
-            entries,
-            changes,
-        })
-    }
 }
 
 /// A name to be made another one of an entry that has its content by then.
@@ -184,41 +110,6 @@ pub(super) struct Extraneous {
     pub(super) mtime: Timestamp,
     /// Whether it is on another filesystem than the root.
     pub(super) elsewhere: bool,
-}
-
-impl Pack for Extraneous {
-    type Rest<'a> = (EntryKind, u64, bool, u64, Timestamp, bool);
-    type Read = (EntryKind, u64, bool, u64, Timestamp, bool);
-
-    fn key(&self) -> &[u8] {
-        self.path.as_bytes()
-    }
-
-    fn rest(&self) -> Self::Rest<'_> {
-        (
-            self.kind,
-            self.entries,
-            self.whole,
-            self.size,
-            self.mtime,
-            self.elsewhere,
-        )
-    }
-
-    fn join(
-        key: &[u8],
-        (kind, entries, whole, size, mtime, elsewhere): Self::Read,
-    ) -> Option<Extraneous> {
-        Some(Extraneous {
-            path: RelPath::new(key).ok()?,
-            kind,
-            entries,
-            whole,
-            size,
-            mtime,
-            elsewhere,
-        })
-    }
 }
 
 impl Plan {
