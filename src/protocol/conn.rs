@@ -21,8 +21,9 @@ use crate::protocol::frame::{self, Frame, FrameKind, HEADER};
 use crate::transport::{LinkReader, LinkWriter};
 
 /// What the source may send before the destination has dealt with any of it, in bytes. Covers
-/// 640 Mbit/s at 200 ms; the destination holds at most this much.
-pub const CREDIT: u64 = 16 << 20;
+/// 320 Mbit/s at 200 ms, four times what ssh's own window lets through; the destination holds at
+/// most this much.
+pub const CREDIT: u64 = 8 << 20;
 
 /// An idle end says so this often.
 const HEARTBEAT: Duration = Duration::from_secs(10);
