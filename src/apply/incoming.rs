@@ -152,7 +152,8 @@ impl Applier {
         };
         let basis = match existing {
             Some(old) => Some(Basis {
-                shared: old.in_place || fs::clone_file(&old.file, &file).during("clone")?,
+                // What cannot be cloned is copied, and that fails if the disk is at fault.
+                shared: old.in_place || fs::clone_file(&old.file, &file).unwrap_or(false),
                 old,
                 trusted: false,
             }),
