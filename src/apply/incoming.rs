@@ -150,15 +150,12 @@ impl Applier {
                 (Some(beside), file)
             }
         };
-        let basis = match existing {
-            Some(old) => Some(Basis {
-                // What cannot be cloned is copied, and that fails if the disk is at fault.
-                shared: old.in_place || fs::clone_file(&old.file, &file).unwrap_or(false),
-                old,
-                trusted: false,
-            }),
-            None => None,
-        };
+        let basis = existing.map(|old| Basis {
+            // What cannot be cloned is copied, and that fails if the disk is at fault.
+            shared: old.in_place || fs::clone_file(&old.file, &file).unwrap_or(false),
+            old,
+            trusted: false,
+        });
         let known = basis.as_ref().and_then(|basis| basis.old.blocks.as_ref());
         let block = known.map_or_else(|| BlockSize::for_len(len), Subtrees::block);
         Ok(Incoming {
