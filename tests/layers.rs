@@ -6,11 +6,12 @@ use std::fs;
 use std::path::Path;
 
 /// The table of `doc/design.md`, section "Layers".
-const LAYERS: [&[&str]; 9] = [
-    &["error", "events", "path", "digest", "entry", "options"],
+const LAYERS: [&[&str]; 10] = [
+    &["error", "events", "path", "digest", "entry", "options", "units"],
     &["filter", "fs", "delta"],
     &["manifest", "transport"],
     &["protocol", "apply"],
+    &["host"],
     &["session"],
     &["plan", "mirror"],
     &["switch", "bundle"],

@@ -2,6 +2,7 @@
 //! processes: `session` gives the words their meaning, `transport` carries the bytes.
 
 pub mod conn;
+pub mod errand;
 pub mod frame;
 pub mod message;
 pub mod queue;

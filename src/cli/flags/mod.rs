@@ -7,7 +7,6 @@ mod output;
 mod ownership;
 mod remote;
 mod selection;
-mod size;
 mod transfer;
 
 pub(crate) use compare::{CompareFlags, RehashFlag};

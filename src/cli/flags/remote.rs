@@ -10,7 +10,7 @@ use clap::Args;
 use crate::error::Error;
 use crate::transport::RemoteOptions;
 
-use super::size::parse_duration;
+use crate::units::parse_duration;
 
 /// How long a connection may take to come about: TCP alone would try for two minutes.
 const CONNECT_TIMEOUT: &str = "30s";

@@ -11,7 +11,7 @@ use crate::filter::{self, FilterError};
 use crate::options::{RuleText, Selection};
 use crate::path::escape;
 
-use super::size::parse_size;
+use crate::units::parse_size;
 
 const HEADING: &str = "Selection";
 

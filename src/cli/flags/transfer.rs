@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use crate::options::{Compress, DeltaMode, Fsync, Transfer, Write};
 
-use super::size::{parse_rate, parse_size};
+use crate::units::{parse_rate, parse_size};
 
 /// The smallest delta block, in bytes: below it the sums outweigh what they save.
 const MIN_BLOCK_BYTES: u64 = 2 << 10;

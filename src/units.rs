@@ -1,5 +1,5 @@
-//! Amounts as they are written on the command line: sizes with rsync's suffixes, rates,
-//! durations. Apart from the flags because several of them take one.
+//! Amounts as people write them, on the command line and in plans: sizes with rsync's suffixes, rates,
+//! durations. Errors are sentences to be put after what was wrong.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ const MAX_PLACES: usize = 18;
 ///
 /// A single letter or `KiB` means units of 1024, `KB` units of 1000; `+1` and `-1` at the end
 /// move the result by a byte.
-pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+pub fn parse_size(text: &str) -> Result<u64, String> {
     parse_amount(text, 1)
 }
 
 /// Parses a rate in bytes a second, as rsync's `--bwlimit`: a plain number is in KiB; 0 means
 /// no limit.
-pub(crate) fn parse_rate(text: &str) -> Result<u64, String> {
+pub fn parse_rate(text: &str) -> Result<u64, String> {
     parse_amount(text, 1024)
 }
 
 /// Parses a time: seconds, or a whole number with `s`, `m`, `h` or `d`. At least one second.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
         "" | "s" => 1,
