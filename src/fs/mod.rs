@@ -13,6 +13,7 @@ pub mod fake_super;
 mod meta;
 mod probe;
 mod process;
+mod room;
 mod stat;
 mod sys;
 mod temp;
@@ -33,6 +34,7 @@ pub use fake_entry::{
 pub use meta::{Target, set_mode, set_mtime, set_owner};
 pub use probe::{Abilities, probe, shows_writes, source_granularity};
 pub use process::Process;
+pub use room::{create_in_memory, free_bytes};
 pub use stat::{Stat, stat_file, stat_path};
 pub use temp::{is_temp, temp_belongs_to, temp_name};
 pub use users::Users;
