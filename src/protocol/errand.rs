@@ -241,6 +241,8 @@ pub struct RootFacts {
     pub mode: u16,
     /// How many names are in it.
     pub names: u64,
+    /// The number of its filesystem: the same where two roots share one, and their room.
+    pub device: u64,
     /// What its filesystem has room for, in bytes.
     pub free_bytes: u64,
     /// The same in inodes; `None` where the filesystem does not count them.

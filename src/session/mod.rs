@@ -20,7 +20,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::error::{Error, ErrorClass, Result};
-use crate::events::{Event, Observer, Phase, Side, Summary, Warning};
+use crate::events::{Both, Event, Observer, Phase, Side, Summary, Warning};
 use crate::fs::Dir;
 use crate::manifest::state::State;
 use crate::options::SyncOptions;
@@ -34,6 +34,7 @@ pub use crate::events::Cancel;
 pub use crate::protocol::message::Mode;
 pub use agent::serve_agent;
 pub use export::export_manifest;
+pub(crate) use modes::ModeRules;
 
 /// One sync, diff or verify.
 #[derive(Clone, Debug)]
@@ -44,8 +45,8 @@ pub struct Job {
     pub destination: Location,
     /// What to do.
     pub options: SyncOptions,
-    /// How to reach other hosts.
-    pub remote: RemoteOptions,
+    /// How to reach an end that is on another host.
+    pub remote: Both<RemoteOptions>,
     /// What for.
     pub mode: Mode,
 }
@@ -172,13 +173,14 @@ fn reach(job: &Job, side: Side, observer: &dyn Observer, cancel: &Cancel) -> Res
     let Location::Remote(remote) = location else {
         return Err(Error::Usage(format!("the {} is not remote", side.noun())));
     };
-    let mut link = open_agent(remote, &job.remote, observer, cancel)?;
+    let options = job.remote.of(side);
+    let mut link = open_agent(remote, options, observer, cancel)?;
     agent::send_open(
         &mut link,
         &Open {
             side,
             root: remote.path.clone(),
-            sudo: job.remote.sudo,
+            sudo: options.sudo,
             options: job.options.clone(),
             mode: job.mode,
         },
