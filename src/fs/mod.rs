@@ -1,4 +1,5 @@
-//! Every system call that is made on trees, and nothing else: no policy and no words for people.
+//! Every system call that is made on trees, and what else takes `unsafe`: no policy and no words
+//! for people.
 //! A port to another system starts and ends here.
 //!
 //! Entries are reached through a [`Dir`], a pinned directory: beneath it no symlink is ever
@@ -6,11 +7,14 @@
 //! knows the path and the act and says them.
 
 mod acl;
+mod child;
 mod copy;
 mod dir;
 mod fake_entry;
 pub mod fake_super;
 mod meta;
+mod mounts;
+mod own;
 mod probe;
 mod process;
 mod stat;
@@ -22,6 +26,7 @@ mod users;
 mod xattr;
 
 pub use acl::Acl;
+pub use child::lead_session;
 pub use copy::{
     Copied, CopyMeans, Sparse, advise_dont_need, advise_sequential, allocate, clone_file,
     copy_content, copy_range, data_ranges, next_data_range, punch_hole, set_len,
@@ -31,11 +36,13 @@ pub use fake_entry::{
     overlay_fake_stat, read_fake_target, read_fake_xattrs, write_fake_stat, write_fake_xattrs,
 };
 pub use meta::{Target, set_mode, set_mtime, set_owner};
+pub use mounts::Mounts;
+pub use own::{is_own_name, kept_name, marker_name, trash_name};
 pub use probe::{Abilities, probe, shows_writes, source_granularity};
-pub use process::Process;
+pub use process::{Process, boot_id};
 pub use stat::{Stat, stat_file, stat_path};
 pub use temp::{is_temp, temp_belongs_to, temp_name};
-pub use users::Users;
+pub use users::{Login, Users};
 pub use xattr::{
     XattrSelect, get_xattr, list_xattrs, read_xattrs, remove_xattr, set_xattr, write_xattrs,
 };
