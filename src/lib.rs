@@ -15,6 +15,7 @@ pub mod error;
 pub mod events;
 pub mod filter;
 pub mod fs;
+pub mod host;
 pub mod manifest;
 pub mod options;
 pub mod path;
