@@ -65,7 +65,9 @@ impl<'de> Deserialize<'de> for Span {
         let text = String::deserialize(deserializer)?;
         match parse_duration(&text) {
             Ok(duration) => Ok(Span { text, duration }),
-            Err(why) => Err(D::Error::custom(format!("{text:?} is no span of time: {why}"))),
+            Err(why) => Err(D::Error::custom(format!(
+                "{text:?} is no span of time: {why}"
+            ))),
         }
     }
 }

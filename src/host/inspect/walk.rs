@@ -7,7 +7,9 @@
 
 use std::fs::File;
 use std::io;
+use std::panic::resume_unwind;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ScopedJoinHandle;
 
 use crate::entry::EntryKind;
 use crate::error::Result;
@@ -97,17 +99,16 @@ pub(super) fn walk<V: Visit>(
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let visitors = std::thread::scope(|scope| {
-        let spawn = |_| {
+        let walk = &walk;
+        let start = |_| {
             let visitor = visitor();
-            scope.spawn(|| walk.work(visitor))
+            scope.spawn(move || walk.work(visitor))
         };
-        let workers: Vec<_> = (0..threads.min(MOST_THREADS)).map(spawn).collect();
-        let join = |worker: std::thread::ScopedJoinHandle<'_, V>| {
-            worker
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let workers: Vec<_> = (0..threads.min(MOST_THREADS)).map(start).collect();
+        let finish = |worker: ScopedJoinHandle<'_, V>| {
+            worker.join().unwrap_or_else(|panic| resume_unwind(panic))
         };
-        workers.into_iter().map(join).collect()
+        workers.into_iter().map(finish).collect()
     });
     cancel.check()?;
     Ok(visitors)

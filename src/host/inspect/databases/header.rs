@@ -180,7 +180,7 @@ pub(super) fn journal(file: &File) -> io::Result<Journal> {
     if magic != *JOURNAL_MAGIC {
         return Ok(Journal::Done);
     }
-    file.read_exact_at(&mut magic, bytes - magic.len() as u64)?;
+    file.read_exact_at(&mut magic, bytes - JOURNAL_MAGIC.len() as u64)?;
     Ok(match magic == *JOURNAL_MAGIC {
         true => Journal::HotWithOthers,
         false => Journal::Hot,
