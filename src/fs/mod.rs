@@ -6,25 +6,30 @@
 //! followed, however the tree is changed meanwhile. All errors are [`std::io::Error`]; who calls
 //! knows the path and the act and says them.
 
+mod account;
 mod acl;
 mod child;
 mod copy;
 mod dir;
 mod fake_entry;
 pub mod fake_super;
+mod magic;
 mod meta;
 mod mounts;
 mod own;
 mod probe;
 mod process;
+mod rights;
 mod stat;
 mod sys;
 mod temp;
 #[cfg(test)]
 mod testing;
 mod users;
+mod volume;
 mod xattr;
 
+pub use account::{Account, as_account};
 pub use acl::Acl;
 pub use child::lead_session;
 pub use copy::{
@@ -38,11 +43,13 @@ pub use fake_entry::{
 pub use meta::{Target, set_mode, set_mtime, set_owner};
 pub use mounts::Mounts;
 pub use own::{is_own_name, kept_name, marker_name, trash_name};
-pub use probe::{Abilities, probe, shows_writes, source_granularity};
+pub use probe::{Abilities, probe, probe_untouched, shows_writes, source_granularity};
 pub use process::{Process, boot_id};
+pub use rights::{may_list, may_make_entries, may_read};
 pub use stat::{Stat, stat_file, stat_path};
 pub use temp::{is_temp, temp_belongs_to, temp_name};
 pub use users::{Login, Users};
+pub use volume::{Volume, is_case_sensitive, volume};
 pub use xattr::{
     XattrSelect, get_xattr, list_xattrs, read_xattrs, remove_xattr, set_xattr, write_xattrs,
 };

@@ -62,16 +62,14 @@ fn exposed(root: &ResolvedRoot, seen: &RootSeen, findings: &mut Findings) {
     match &seen.exposed {
         Some(Ok(paths)) if !paths.is_empty() => {
             let message = format!(
-                "secrets that anyone at the source can read: {}",
+                "secrets that others than their owner can read: {}",
                 some(paths, paths.len() as u64, ", ")
             );
             let first = paths.first().map_or("", String::as_str);
-            let below = first.strip_prefix('/').unwrap_or(first);
-            let path = match is_below(&root.source, first) {
-                true => first.to_owned(),
-                false => format!("{}/{below}", root.source),
-            };
-            let advice = format!("take it from them before it is copied: chmod -R go= {path}");
+            let advice = format!(
+                "take the right from others before copies have it too: chmod go= {}/{first}",
+                root.source
+            );
             findings.warning(&subject, message, advice);
         }
         Some(Err(why)) => findings.unknown(&subject, "who can read its secrets", why),

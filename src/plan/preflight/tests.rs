@@ -426,7 +426,7 @@ fn secrets_that_anyone_can_read_are_told_with_what_to_do() {
     scene.seen.source.roots[0].exposed = Some(Ok(vec!["keys/a".to_owned()]));
     scene.finds(
         Verdict::Warning,
-        "secrets that anyone at the source can read: keys/a",
+        "secrets that others than their owner can read: keys/a",
     );
     let findings = scene.findings();
     let advice = findings.iter().find_map(|row| row.advice.clone()).unwrap();

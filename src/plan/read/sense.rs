@@ -124,6 +124,11 @@ impl<'a> Sense<'a> {
                 }
             }
             self.filters(&root.filters, &format!("{place}.filters"));
+            for (n, pattern) in root.secrets.iter().enumerate() {
+                if let Err(err) = Rules::parse(&[filter::exclude(pattern.as_bytes())]) {
+                    self.fault(&format!("{place}.secrets.{n}"), err.to_string());
+                }
+            }
         }
     }
 
