@@ -8,6 +8,7 @@ mod json;
 mod progress;
 mod report;
 mod screen;
+mod steps;
 mod summary;
 mod tally;
 mod totals;
@@ -28,6 +29,7 @@ use report::Report;
 use screen::Screen;
 
 pub use human::printable;
+pub use steps::Steps;
 
 /// What the run is for, as far as its words differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
