@@ -7,7 +7,9 @@ use std::path::Path;
 
 /// The table of `doc/design.md`, section "Layers".
 const LAYERS: [&[&str]; 10] = [
-    &["error", "events", "path", "digest", "entry", "options", "units"],
+    &[
+        "error", "events", "path", "digest", "entry", "options", "units",
+    ],
     &["filter", "fs", "delta"],
     &["manifest", "transport"],
     &["protocol", "apply"],

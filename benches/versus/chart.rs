@@ -31,7 +31,11 @@ pub(crate) fn draw(results: &[Value]) -> String {
     for (at, bar) in bars.iter().enumerate() {
         let y = TOP + ROW * at as f64;
         let width = bar.ratio.min(MOST) * RSYNC;
-        let color = if bar.ratio <= 1.0 { "#1f6feb" } else { "#b35900" };
+        let color = if bar.ratio <= 1.0 {
+            "#1f6feb"
+        } else {
+            "#b35900"
+        };
         writeln!(
             body,
             "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\

@@ -69,7 +69,11 @@ fn serve(listener: &TcpListener, channels: bool) {
 
 fn answer(mut stream: &TcpStream, channels: bool) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream).lines();
-    while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+    while lines
+        .next()
+        .transpose()?
+        .is_some_and(|line| !line.is_empty())
+    {}
     let telegram = if channels { "connected" } else { "logged out" };
     let body = format!("{{\"status\": \"running\", \"telegram\": \"{telegram}\"}}\n");
     write!(

@@ -39,9 +39,11 @@ fn main() -> ExitCode {
         ["gateway", "restart"] => gateway::stop(&place).and_then(|()| gateway::start(&place)),
         ["status"] => return gateway::status(&place),
         ["doctor"] => state::doctor(&place),
-        _ => Err("usage: aipro [--profile NAME] onboard | gateway run|start|stop|restart | \
+        _ => Err(
+            "usage: aipro [--profile NAME] onboard | gateway run|start|stop|restart | \
                   status | doctor"
-            .to_string()),
+                .to_string(),
+        ),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -68,7 +68,9 @@ impl Place {
         if config["gateway"]["mode"] == "remote" {
             return Err(format!(
                 "the gateway is on {}",
-                config["gateway"]["remote"]["url"].as_str().unwrap_or("another host")
+                config["gateway"]["remote"]["url"]
+                    .as_str()
+                    .unwrap_or("another host")
             ));
         }
         let token = self.dir.join("credentials/token");
@@ -89,7 +91,9 @@ pub(crate) fn onboard(place: &Place) -> Result<(), String> {
     for dir in ["credentials", "agents/main/sessions", "workspace/memory"] {
         fs::create_dir_all(place.dir.join(dir)).map_err(failed)?;
     }
-    let port = std::env::var("AIPRO_PORT").ok().and_then(|text| text.parse::<u16>().ok());
+    let port = std::env::var("AIPRO_PORT")
+        .ok()
+        .and_then(|text| text.parse::<u16>().ok());
     let config = json!({
         "version": 1,
         "profile": place.profile,
@@ -103,7 +107,11 @@ pub(crate) fn onboard(place: &Place) -> Result<(), String> {
     write("workspace/MEMORY.md", "# What is remembered\n")?;
     write("workspace/USER.md", "# Who is served\n")?;
     write("workspace/memory/today.md", "Nothing yet.\n")?;
-    for secret in ["credentials/token", "credentials/telegram.json", "aipro.json"] {
+    for secret in [
+        "credentials/token",
+        "credentials/telegram.json",
+        "aipro.json",
+    ] {
         private(&place.dir.join(secret), 0o600).map_err(failed)?;
     }
     private(&place.dir.join("credentials"), 0o700).map_err(failed)?;

@@ -19,7 +19,7 @@ use crate::ui::printable;
 
 use commands::{
     AgentCommand, CompletionsCommand, DiffCommand, ExplainCommand, ManCommand, ManifestCommand,
-    SyncCommand, VerifyCommand,
+    PlanCommand, RollbackCommand, SwitchCommand, SyncCommand, VerifyCommand,
 };
 
 pub use exit::exit_code;
@@ -66,6 +66,9 @@ enum Command {
     Diff(Box<DiffCommand>),
     Verify(Box<VerifyCommand>),
     Manifest(Box<ManifestCommand>),
+    Plan(PlanCommand),
+    Switch(Box<SwitchCommand>),
+    Rollback(Box<RollbackCommand>),
     Explain(ExplainCommand),
     Completions(CompletionsCommand),
     Man(ManCommand),
@@ -86,6 +89,9 @@ pub fn main() -> ExitCode {
         Command::Diff(diff) => diff.run(),
         Command::Verify(verify) => verify.run(),
         Command::Manifest(manifest) => manifest.run(),
+        Command::Plan(plan) => plan.run(),
+        Command::Switch(switch) => switch.run(),
+        Command::Rollback(rollback) => rollback.run(),
         Command::Explain(explain) => explain.run(),
         Command::Completions(completions) => completions.run(&mut Cli::command()),
         Command::Man(man) => man.run(Cli::command()),

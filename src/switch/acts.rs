@@ -120,7 +120,11 @@ impl Conductor<'_> {
             return Err(Error::Failed(format!(
                 "{} could not be {}{}",
                 counted(failed, "entry", "entries"),
-                if mode == Mode::Sync { "synced" } else { "compared" },
+                if mode == Mode::Sync {
+                    "synced"
+                } else {
+                    "compared"
+                },
                 listener.quoted()
             )));
         }
@@ -153,7 +157,10 @@ impl Conductor<'_> {
                 KeepMeans::Copy => "as copies",
                 KeepMeans::Auto => "",
             };
-            notes.push(format!("{root}: {} {how}", counted(entries, "entry", "entries")));
+            notes.push(format!(
+                "{root}: {} {how}",
+                counted(entries, "entry", "entries")
+            ));
         }
         Ok(Some(notes.join("; ")))
     }
@@ -244,7 +251,7 @@ impl Conductor<'_> {
             let names = stale_beside(&theirs, &ours);
             if !names.is_empty() {
                 stale += names.len() as u64;
-                self.hosts.destination.discard(&destination, names)?;
+                self.hosts.destination.discard(&destination, &names)?;
             }
             let ours = self.hosts.destination.databases(&destination, true)?;
             checked += ours.len() as u64;
@@ -287,7 +294,10 @@ impl Conductor<'_> {
                 since_s: now_ms() / 1000,
             };
             let earlier = self.hosts.source.read_marker(&source)?;
-            if earlier.as_ref().is_none_or(|old| old.role != MarkerRole::Fenced) {
+            if earlier
+                .as_ref()
+                .is_none_or(|old| old.role != MarkerRole::Fenced)
+            {
                 self.hosts.source.set_marker(&source, Some(marker))?;
             }
             if let Some(means) = means {

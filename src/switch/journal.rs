@@ -134,7 +134,11 @@ impl Journal {
             format: FORMAT,
             plan: loaded.plan.name.clone(),
             file: std::path::absolute(&loaded.path).unwrap_or_else(|_| loaded.path.clone()),
-            id: format!("{}-{}", loaded.plan.name.replace('.', "_"), compact_clock(at_ms)),
+            id: format!(
+                "{}-{}",
+                loaded.plan.name.replace('.', "_"),
+                compact_clock(at_ms)
+            ),
             at_ms,
             frame: Frame::of(&loaded.plan),
         };
@@ -200,7 +204,10 @@ impl Journal {
         lock(&file, &path)?;
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(failed)?;
-        let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        let whole = text
+            .iter()
+            .rposition(|&byte| byte == b'\n')
+            .map_or(0, |at| at + 1);
         if whole < text.len() {
             // The next line must not be glued to the torn one.
             file.set_len(whole as u64).map_err(failed)?;
@@ -257,7 +264,8 @@ impl Journal {
 
     /// Whether a step did what it should.
     pub fn has_ended(&self, step: Step) -> bool {
-        self.last(step).is_some_and(|record| record.what == What::Ended)
+        self.last(step)
+            .is_some_and(|record| record.what == What::Ended)
     }
 
     /// Writes down what happened, durably.
@@ -290,7 +298,9 @@ impl Journal {
 }
 
 fn read(text: &[u8]) -> std::result::Result<(Heading, Vec<Record>), String> {
-    let mut lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    let mut lines = text
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty());
     let first = lines.next().ok_or("it is empty")?;
     let heading: Heading =
         serde_json::from_slice(first).map_err(|err| format!("its first line: {err}"))?;

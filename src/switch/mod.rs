@@ -16,8 +16,8 @@ mod stopped;
 mod undo;
 mod watch;
 
-pub use conductor::{Conductor, Order, Settled};
 pub use acts::commands_of;
+pub use conductor::{Conductor, Order, Settled};
 pub use journal::{Heading, Journal, Record, What, reports_dir};
 pub use live::Live;
 pub use page::page;

@@ -30,7 +30,12 @@ pub fn page(report: &Report) -> String {
     roots(&mut out, report);
     steps(&mut out, report);
     findings(&mut out, report);
-    let _ = write!(out, "<footer>cutover {}, {}</footer></body></html>", env!("CARGO_PKG_VERSION"), text(&report.id));
+    let _ = write!(
+        out,
+        "<footer>cutover {}, {}</footer></body></html>",
+        env!("CARGO_PKG_VERSION"),
+        text(&report.id)
+    );
     out
 }
 
@@ -48,7 +53,10 @@ fn checklist(out: &mut String, report: &Report) {
     }
     out.push_str("<h2>Checks</h2><table><tr><th></th><th>check</th><th>found</th></tr>");
     for check in &report.checks {
-        row(out, &[mark(check.holds), text(&check.name), text(&check.said)]);
+        row(
+            out,
+            &[mark(check.holds), text(&check.name), text(&check.said)],
+        );
     }
     out.push_str("</table>");
 }
@@ -174,7 +182,10 @@ mod tests {
 
     #[test]
     fn names_cannot_become_markup() {
-        assert_eq!(text("<b a=\"'&'\">"), "&lt;b a=&quot;&#39;&amp;&#39;&quot;&gt;");
+        assert_eq!(
+            text("<b a=\"'&'\">"),
+            "&lt;b a=&quot;&#39;&amp;&#39;&quot;&gt;"
+        );
     }
 
     #[test]

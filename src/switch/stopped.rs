@@ -76,7 +76,7 @@ impl Conductor<'_> {
             Running::Untold => "the plan has no status command",
         };
         let roots = self.root_paths(side);
-        let occupants = self.hosts.of(side).occupants(roots)?;
+        let occupants = self.hosts.of(side).occupants(&roots)?;
         if !occupants.found.is_empty() {
             let named: Vec<String> = occupants
                 .found

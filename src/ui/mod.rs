@@ -5,6 +5,7 @@
 mod human;
 pub mod itemize;
 mod json;
+mod plan;
 mod progress;
 mod report;
 mod screen;
@@ -29,6 +30,7 @@ use report::Report;
 use screen::Screen;
 
 pub use human::printable;
+pub use plan::{Colours, findings_json, findings_table, plan_json, plan_text};
 pub use steps::Steps;
 
 /// What the run is for, as far as its words differ.

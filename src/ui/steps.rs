@@ -56,7 +56,9 @@ impl Steps {
             self.say(&format!("{sign}  {}: {}", check.name, check.said));
         }
         for root in &report.roots {
-            let Some(entries) = root.entries else { continue };
+            let Some(entries) = root.entries else {
+                continue;
+            };
             let size = human::bytes(root.bytes.unwrap_or_default());
             let digest = root.digest.as_deref().unwrap_or("not compared");
             self.say(&format!(
@@ -81,7 +83,10 @@ impl Steps {
             Told::Ended { note, elapsed, .. } => {
                 let note = note.as_ref().map(|note| format!(": {note}"));
                 let note = note.unwrap_or_default();
-                self.say(&format!("        done in {}{note}", human::elapsed(*elapsed)));
+                self.say(&format!(
+                    "        done in {}{note}",
+                    human::elapsed(*elapsed)
+                ));
             }
             Told::Skipped { step } => self.say(&format!("        {}: done before", step.name())),
             Told::Finding(finding) if finding.verdict != Verdict::Ok => {

@@ -36,13 +36,19 @@ fn journal(lab: &Lab) -> String {
     let file: Option<PathBuf> = files
         .map(|entry| entry.path())
         .find(|path| path.extension().is_some_and(|end| end == "jsonl"));
-    file.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default()
+    file.and_then(|file| fs::read_to_string(file).ok())
+        .unwrap_or_default()
 }
 
 fn has(lab: &Lab, step: &str, what: &str) -> bool {
     let journal = journal(lab);
-    let wanted = [format!("\"step\":\"{step}\""), format!("\"what\":\"{what}\"")];
-    journal.lines().any(|line| wanted.iter().all(|text| line.contains(text)))
+    let wanted = [
+        format!("\"step\":\"{step}\""),
+        format!("\"what\":\"{what}\""),
+    ];
+    journal
+        .lines()
+        .any(|line| wanted.iter().all(|text| line.contains(text)))
 }
 
 /// Starts a switch and kills the controlling side as soon as a step is in the journal.
@@ -67,7 +73,9 @@ fn resumes_after_death_at(step: &str, what: &str) {
     assert!(!(site.runs_on(&site.old) && site.runs_on(&site.new)));
     let mut resumed = site.cutover("switch --resume", &plan).run();
     if resumed.stderr.contains("--redo") {
-        resumed = site.cutover(&format!("switch --resume --redo {step}"), &plan).run();
+        resumed = site
+            .cutover(&format!("switch --resume --redo {step}"), &plan)
+            .run();
     }
     assert!(resumed.status.success(), "{step} {what}: {resumed}");
     one_side_serves(&site);

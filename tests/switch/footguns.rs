@@ -65,7 +65,11 @@ fn a_path_in_the_config_that_leads_to_live_data_over_there_is_refused() {
     let named = text.replacen('{', &format!("{{\n  \"workspace\": {inside:?},"), 1);
     fs::write(&config, named).unwrap();
     // Both machines are one here, so the old one's path exists on the new one too.
-    refused(&site, &site.plan(""), &["aipro.json:2", inside.to_str().unwrap()]);
+    refused(
+        &site,
+        &site.plan(""),
+        &["aipro.json:2", inside.to_str().unwrap()],
+    );
     assert!(!inside.join(".doctor").exists());
 }
 
@@ -78,7 +82,11 @@ fn secrets_that_anyone_can_read_are_a_warning_with_the_remedy() {
     }
     let token = state.join("credentials/telegram.json");
     fs::set_permissions(token, fs::Permissions::from_mode(0o644)).unwrap();
-    let checked = site.lab.cutover(["plan", "check"]).args([site.plan("")]).ok();
+    let checked = site
+        .lab
+        .cutover(["plan", "check"])
+        .args([site.plan("")])
+        .ok();
     checked.says("credentials/telegram.json");
     checked.says("chmod");
 }
@@ -106,7 +114,11 @@ fn a_gateway_that_runs_on_the_new_machine_already_is_refused() {
     let other = crate::site::port().to_string();
     fs::write(&config, text.replace(&site.port.to_string(), &other)).unwrap();
     succeeding(site.aipro(&site.new, &["gateway", "start"]));
-    let checked = site.lab.cutover(["plan", "check"]).args([site.plan("")]).code(5);
+    let checked = site
+        .lab
+        .cutover(["plan", "check"])
+        .args([site.plan("")])
+        .code(5);
     checked.says("run");
     let outcome = site.cutover("switch", &site.plan("")).code(5);
     outcome.says("the source is the live side");

@@ -41,8 +41,14 @@ fn a_rollback_gives_the_destination_back_what_it_had() {
     site.cutover("switch", &plan).ok();
     site.cutover("rollback", &plan).ok();
     let after = Dump::of(&site.state(&site.new));
-    let ours = |line: &String| !line.contains(".cutover-") && !line.starts_with(". ") && !line.starts_with(".:");
-    let differences: Vec<String> = before.differences(&after).into_iter().filter(ours).collect();
+    let ours = |line: &String| {
+        !line.contains(".cutover-") && !line.starts_with(". ") && !line.starts_with(".:")
+    };
+    let differences: Vec<String> = before
+        .differences(&after)
+        .into_iter()
+        .filter(ours)
+        .collect();
     assert_eq!(differences, Vec::<String>::new());
 }
 
@@ -53,11 +59,16 @@ fn after_a_switch_nothing_is_synced_from_the_old_machine_any_more() {
     site.cutover("switch", &plan).ok();
     let again = site.cutover("switch", &plan).code(5);
     again.says("the destination is the live side");
-    let synced = site.lab.cutover(["sync", "--no-progress", "--plan"]).args([&plan]).code(5);
+    let synced = site
+        .lab
+        .cutover(["sync", "--no-progress", "--plan"])
+        .args([&plan])
+        .code(5);
     synced.says("fenced");
     // Nor back over it.
     let over = site.lab.cutover(["sync", "--no-progress"]);
-    over.args([site.lab.path("."), site.state(&site.old)]).code(5);
+    over.args([site.lab.path("."), site.state(&site.old)])
+        .code(5);
 }
 
 #[test]
@@ -102,7 +113,10 @@ fn the_report_says_what_was_done_and_names_equal_digests() {
     let site = Site::with_gateway();
     let plan = site.plan("");
     let html = site.lab.path("report.html");
-    let run = site.cutover("switch --json --report", &html).args([&plan]).ok();
+    let run = site
+        .cutover("switch --json --report", &html)
+        .args([&plan])
+        .ok();
     let text = fs::read_to_string(&html).unwrap();
     assert!(text.contains("switched") && !text.contains("http://") && !text.contains("src="));
     let lines = run.json_lines();

@@ -123,11 +123,17 @@ fn redis_under_load_moves_and_comes_back_without_losing_an_acknowledged_write() 
     site.cutover("switch", &plan).ok();
     let acknowledged = load.end();
     assert!(acknowledged > 10, "{acknowledged}");
-    assert!(counter(to) >= acknowledged, "{} {acknowledged}", counter(to));
+    assert!(
+        counter(to) >= acknowledged,
+        "{} {acknowledged}",
+        counter(to)
+    );
     assert!(TcpStream::connect(("127.0.0.1", from)).is_err());
 
     site.cutover("rollback", &plan).ok();
     assert!(counter(from) >= acknowledged);
     assert!(TcpStream::connect(("127.0.0.1", to)).is_err());
-    let _ = Command::new("redis-cli").args(["-p", &from.to_string(), "shutdown"]).output();
+    let _ = Command::new("redis-cli")
+        .args(["-p", &from.to_string(), "shutdown"])
+        .output();
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::cli::flags::OutputFlags;
+use crate::cli::flags::{ConnectionFlags, OutputFlags};
 use crate::cli::signals;
 use crate::error::{Error, ErrorClass};
-use crate::events::Cancel;
+use crate::events::{Cancel, Silent};
 use crate::plan::{self, Hosts, Resolved};
 use crate::switch::{Conductor, Order, Report, Settled, Step, Watch, page};
 use crate::ui::{Output, Steps, printable};
@@ -45,6 +45,9 @@ pub(crate) struct SwitchCommand {
 
     #[command(flatten)]
     output: OutputFlags,
+
+    #[command(flatten)]
+    connection: ConnectionFlags,
 }
 
 /// Undo a switch: the destination becomes what it was, and the source is started again
@@ -69,6 +72,9 @@ pub(crate) struct RollbackCommand {
 
     #[command(flatten)]
     output: OutputFlags,
+
+    #[command(flatten)]
+    connection: ConnectionFlags,
 }
 
 /// What a person knows of steps that were begun and of which the end was not heard.
@@ -97,7 +103,9 @@ struct FiledFlags {
 fn one_of(steps: &'static [Step]) -> impl clap::builder::TypedValueParser<Value = Step> + Clone {
     use clap::builder::{PossibleValuesParser, TypedValueParser};
     PossibleValuesParser::new(steps.iter().map(|step| step.name())).try_map(|name| {
-        let found = crate::switch::SWITCH.into_iter().find(|step| step.name() == name);
+        let found = crate::switch::SWITCH
+            .into_iter()
+            .find(|step| step.name() == name);
         found.ok_or("not a step")
     })
 }
@@ -121,6 +129,7 @@ impl SwitchCommand {
         let run = Run {
             plan: &self.plan,
             output: &self.output,
+            connection: &self.connection,
             filed: &self.filed,
             dry_run: self.dry_run,
             rollback: false,
@@ -139,6 +148,7 @@ impl RollbackCommand {
         let run = Run {
             plan: &self.plan,
             output: &self.output,
+            connection: &self.connection,
             filed: &self.filed,
             dry_run: self.dry_run,
             rollback: true,
@@ -151,6 +161,7 @@ impl RollbackCommand {
 struct Run<'a> {
     plan: &'a Path,
     output: &'a OutputFlags,
+    connection: &'a ConnectionFlags,
     filed: &'a FiledFlags,
     dry_run: bool,
     rollback: bool,
@@ -169,7 +180,7 @@ impl Run<'_> {
             self.output.progress(),
         ));
         let loaded = plan::load(self.plan)?;
-        let mut hosts = Hosts::reach(&loaded.plan, &cancel)?;
+        let mut hosts = Hosts::reach(&loaded.plan, &self.connection.remote(), &Silent, &cancel)?;
         let resolved = plan::resolve(&loaded, &mut hosts)?;
         let watch: Arc<dyn Watch> = Arc::<Steps>::clone(&steps);
         let mut conductor = Conductor::new(&loaded, &resolved, &mut hosts, watch, &cancel);
@@ -243,7 +254,12 @@ fn outline(conductor: &Conductor<'_>, resolved: &Resolved, rollback: bool) -> St
     let steps = conductor.steps(rollback);
     let mut text = String::new();
     for (at, step) in steps.iter().enumerate() {
-        text.push_str(&format!("{:>2}  {:<26}{}\n", at + 1, step.name(), step.title()));
+        text.push_str(&format!(
+            "{:>2}  {:<26}{}\n",
+            at + 1,
+            step.name(),
+            step.title()
+        ));
         for (side, command) in crate::switch::commands_of(*step, resolved) {
             let user = command.user.as_ref().map(|user| format!(" as {user}"));
             text.push_str(&format!(
