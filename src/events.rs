@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::entry::EntryKind;
 use crate::error::Error;
 use crate::path::RelPath;
@@ -300,6 +301,8 @@ pub struct Summary {
     pub wire_sent_bytes: u64,
     /// Bytes put on the wire from destination to source.
     pub wire_received_bytes: u64,
+    /// The source's digest, over all that the run compares; two equal trees have the same.
+    pub digest: Option<Digest>,
     /// Whether the two sides differ (`diff`, `verify`, dry runs): an item, deletion or
     /// extraneous entry was found.
     pub differs: bool,

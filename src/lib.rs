@@ -22,6 +22,7 @@ pub mod path;
 pub mod plan;
 pub mod protocol;
 pub mod session;
+pub mod switch;
 pub mod transport;
 pub mod ui;
 pub mod units;

@@ -19,7 +19,7 @@ use crate::ui::printable;
 
 use commands::{
     AgentCommand, CompletionsCommand, DiffCommand, ExplainCommand, ManCommand, ManifestCommand,
-    PlanCommand, SyncCommand, VerifyCommand,
+    PlanCommand, RollbackCommand, SwitchCommand, SyncCommand, VerifyCommand,
 };
 
 pub use exit::exit_code;
@@ -67,6 +67,8 @@ enum Command {
     Verify(Box<VerifyCommand>),
     Manifest(Box<ManifestCommand>),
     Plan(PlanCommand),
+    Switch(Box<SwitchCommand>),
+    Rollback(Box<RollbackCommand>),
     Explain(ExplainCommand),
     Completions(CompletionsCommand),
     Man(ManCommand),
@@ -88,6 +90,8 @@ pub fn main() -> ExitCode {
         Command::Verify(verify) => verify.run(),
         Command::Manifest(manifest) => manifest.run(),
         Command::Plan(plan) => plan.run(),
+        Command::Switch(switch) => switch.run(),
+        Command::Rollback(rollback) => rollback.run(),
         Command::Explain(explain) => explain.run(),
         Command::Completions(completions) => completions.run(&mut Cli::command()),
         Command::Man(man) => man.run(Cli::command()),

@@ -107,12 +107,14 @@ fn of_root(name: &str, err: Error) -> Error {
         Error::Refused(message) => Error::Refused(told(message)),
         Error::Connection(message) => Error::Connection(told(message)),
         Error::Locked(message) => Error::Locked(told(message)),
+        Error::Failed(message) => Error::Failed(told(message)),
         Error::Remote(RemoteError { class, message }) => Error::Remote(RemoteError {
             class,
             message: told(message),
         }),
         // They name the path, or concern no root.
-        other @ (Error::Io { .. } | Error::Protocol(_) | Error::Interrupted) => other,
+        other
+        @ (Error::Io { .. } | Error::Protocol(_) | Error::Interrupted | Error::Stopped(_)) => other,
     }
 }
 

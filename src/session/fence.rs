@@ -8,20 +8,13 @@ use crate::error::{Error, Result};
 use crate::events::Side;
 use crate::fs::{Dir, marker_name};
 use crate::host::marker;
-use crate::options::SyncOptions;
 use crate::path::escape;
 use crate::protocol::errand::MarkerRole;
 use crate::protocol::message::Mode;
 
 /// Refuses a sync of an open root whose marker says that it is fenced off.
-pub(super) fn refuse_fenced(
-    root: &Dir,
-    path: &Path,
-    side: Side,
-    options: &SyncOptions,
-    mode: Mode,
-) -> Result<()> {
-    if mode != Mode::Sync || options.ignore_fence {
+pub(super) fn refuse_fenced(root: &Dir, path: &Path, side: Side, mode: Mode) -> Result<()> {
+    if mode != Mode::Sync {
         return Ok(());
     }
     let file = path.join(marker_name().as_os_str());

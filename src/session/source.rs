@@ -127,7 +127,7 @@ impl SourceRole<'_> {
         // Of a single file the root is its parent, which may well be the destination too.
         let is_dir = root.single.is_none();
         if is_dir {
-            refuse_fenced(&root.dir, self.root, Side::Source, self.options, self.mode)?;
+            refuse_fenced(&root.dir, self.root, Side::Source, self.mode)?;
         }
         let _lock = is_dir
             .then(|| RootLock::shared(&root.dir, self.root))

@@ -9,6 +9,7 @@ mod plan;
 mod progress;
 mod report;
 mod screen;
+mod steps;
 mod summary;
 mod tally;
 mod totals;
@@ -30,6 +31,7 @@ use screen::Screen;
 
 pub use human::printable;
 pub use plan::{Colours, findings_json, findings_table, plan_json, plan_text};
+pub use steps::Steps;
 
 /// What the run is for, as far as its words differ.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -107,7 +107,7 @@ impl Report {
     }
 }
 
-fn problem_line(problem: &Problem) -> String {
+pub(super) fn problem_line(problem: &Problem) -> String {
     format!(
         "cutover: cannot {} {} at the {}: {}",
         printable(&problem.act),
@@ -117,7 +117,7 @@ fn problem_line(problem: &Problem) -> String {
     )
 }
 
-fn churn_line(churn: &Churn) -> String {
+pub(super) fn churn_line(churn: &Churn) -> String {
     let what = match churn.kind {
         ChurnKind::Changed => "kept changing while it was copied",
         ChurnKind::Vanished => "vanished before it could be copied",
@@ -125,7 +125,7 @@ fn churn_line(churn: &Churn) -> String {
     format!("cutover: {} {what}", churn.path)
 }
 
-fn warning_line(warning: &Warning) -> String {
+pub(super) fn warning_line(warning: &Warning) -> String {
     let count = match warning.entries {
         0 => String::new(),
         n => format!(" ({})", human::entries(n)),

@@ -89,29 +89,6 @@ fn a_fenced_root_is_synced_neither_from_nor_to() {
 }
 
 #[test]
-fn a_switch_itself_may_sync_from_a_fenced_root() {
-    let lab = Lab::with_source("f a 'x'");
-    let mut host = far(&lab);
-    host.set_marker(text(&lab.src), Some(marker(MarkerRole::Fenced)))
-        .unwrap();
-    let job = |ignore_fence| Job {
-        source: Location::Local(lab.src.clone()),
-        destination: Location::Local(lab.dst.clone()),
-        options: SyncOptions {
-            ignore_fence,
-            ..SyncOptions::default()
-        },
-        remote: RemoteOptions::default(),
-        mode: Mode::Sync,
-    };
-    let run = |job| cutover::session::run(&job, std::sync::Arc::new(Silent), &Cancel::new());
-    assert!(run(job(false)).unwrap_err().to_string().contains("aipro"));
-    run(job(true)).unwrap();
-    assert!(lab.dst.join("a").exists() && !lab.dst.join(".cutover-marker").exists());
-    host.finish().unwrap();
-}
-
-#[test]
 fn what_is_no_marker_is_not_taken_for_none() {
     let lab = Lab::with_source("f a 'x'\n f .cutover-marker 'half a mark'");
     lab.sync(&[]).code(3).says(".cutover-marker");

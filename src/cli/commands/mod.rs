@@ -7,6 +7,7 @@ mod explain;
 mod manifest;
 mod plan;
 mod planned;
+mod switch;
 mod sync;
 
 use std::ffi::OsString;
@@ -23,6 +24,7 @@ pub(super) use docs::{CompletionsCommand, ManCommand};
 pub(super) use explain::ExplainCommand;
 pub(super) use manifest::ManifestCommand;
 pub(super) use plan::PlanCommand;
+pub(super) use switch::{RollbackCommand, SwitchCommand};
 pub(super) use sync::SyncCommand;
 
 /// Which way content goes, as rsync's lines show it.

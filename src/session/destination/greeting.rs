@@ -51,7 +51,7 @@ impl DestinationRole<'_> {
             ));
         }
         if let Some(dir) = root.dir.as_ref().filter(|_| hello.single.is_none()) {
-            refuse_fenced(dir, self.root, Side::Destination, self.options, self.mode)?;
+            refuse_fenced(dir, self.root, Side::Destination, self.mode)?;
         }
         if self.mode == Mode::Sync {
             Aside::check(&root.nearest()?, &self.options.keep)?;
