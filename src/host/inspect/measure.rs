@@ -218,6 +218,6 @@ mod tests {
             ["closed", "closed-dir", "listed-only/file"]
         );
         assert_eq!(found.unreadable_entries, 3);
-        assert_eq!(found.entries, 6);
+        assert_eq!(found.entries, 5);
     }
 }
