@@ -34,6 +34,8 @@ pub struct SyncOptions {
     pub rehash: bool,
     /// Send an item event for every changed entry (off saves the traffic when nobody looks).
     pub itemize: bool,
+    /// Sync also from and to roots that a switch has fenced off, as the switch itself does.
+    pub ignore_fence: bool,
 }
 
 /// Which properties are preserved and compared. Kinds, names, link targets and the content of

@@ -8,8 +8,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use uzers::os::unix::UserExt;
 use uzers::{Groups as _, Users as _, UsersCache};
 
-use super::account::Account;
-
 /// The system's users and groups. Every answer is kept, "nobody" too: a tree has millions of
 /// files and a handful of owners, and a directory service may take its time.
 #[derive(Default)]
@@ -61,25 +59,48 @@ impl Users {
         Some(user.home_dir().to_path_buf())
     }
 
-    /// The numbers of user `name` with all groups, as a login would set them.
-    pub fn account_of(&self, name: &str) -> Option<Account> {
-        let user = self.cache().get_user_by_name(name)?;
-        let gid = user.primary_group_id();
-        let groups = user.groups().unwrap_or_default();
-        let mut groups: Vec<u32> = groups.iter().map(|group| group.gid()).collect();
-        if !groups.contains(&gid) {
-            groups.push(gid);
-        }
-        Some(Account {
-            uid: user.uid(),
-            gid,
-            groups,
-        })
-    }
-
     fn cache(&self) -> MutexGuard<'_, UsersCache> {
         // A panic elsewhere leaves the cache whole: entries are added in one step.
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Another user, as a login would make a process theirs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The name.
+    pub name: String,
+    /// The user.
+    pub uid: u32,
+    /// The user's own group.
+    pub gid: u32,
+    /// All of the user's groups.
+    pub groups: Vec<u32>,
+    /// The home directory; it need not be there.
+    pub home: PathBuf,
+    /// The shell.
+    pub shell: PathBuf,
+}
+
+impl Login {
+    /// What the system's records have of a user; `None` where there is no such user.
+    pub fn of(name: &str) -> Option<Login> {
+        let user = uzers::get_user_by_name(name)?;
+        let gid = user.primary_group_id();
+        let mut groups = vec![gid];
+        for group in uzers::get_user_groups(name, gid).unwrap_or_default() {
+            if !groups.contains(&group.gid()) {
+                groups.push(group.gid());
+            }
+        }
+        Some(Login {
+            name: name.to_string(),
+            uid: user.uid(),
+            gid,
+            groups,
+            home: user.home_dir().to_path_buf(),
+            shell: user.shell().to_path_buf(),
+        })
     }
 }
 
@@ -126,9 +147,14 @@ mod tests {
         assert_eq!(users.uid_of(b"root"), Some(0));
         assert_eq!(users.gid_of(b"root"), Some(0));
         assert_eq!(users.home_of(Some("root")), Some("/root".into()));
-        let account = users.account_of("root").unwrap();
-        assert_eq!((account.uid, account.gid), (0, 0));
-        assert!(account.groups.contains(&0));
+    }
+
+    #[test]
+    fn a_login_is_what_the_records_have() {
+        let root = Login::of("root").unwrap();
+        assert_eq!((root.uid, root.gid), (0, 0));
+        assert!(root.groups.contains(&0) && root.home.is_absolute());
+        assert_eq!(Login::of("no such user\0"), None);
     }
 
     #[test]
@@ -139,7 +165,6 @@ mod tests {
             assert_eq!(users.group_name(3_999_999_999), None);
             assert_eq!(users.uid_of(b"no such user\0"), None);
             assert_eq!(users.gid_of(b"\xff"), None);
-            assert_eq!(users.account_of("no such user"), None);
         }
     }
 

@@ -31,6 +31,10 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// An end that is silent for so long is dead: six heartbeats.
 const STALL: Duration = Duration::from_secs(60);
 
+/// How many frames may wait to be written when one more is queued in its turn: lines of a
+/// command's output, which are short.
+const FRAMES_IN_TURN: usize = 64;
+
 /// How soon a blocked end notices that it shall stop.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -57,6 +61,8 @@ struct OutQueue {
     frames: VecDeque<Vec<u8>>,
     /// Below zero: the last frame overdrew it, and that is paid back before the next.
     credit: i64,
+    /// Somebody waits for it to become shorter.
+    is_awaited: bool,
     state: OutState,
 }
 
@@ -76,6 +82,7 @@ impl Outbox {
             queue: Mutex::new(OutQueue {
                 frames: VecDeque::new(),
                 credit: signed(credit),
+                is_awaited: false,
                 state: OutState::Open,
             }),
             wake: Condvar::new(),
@@ -87,6 +94,19 @@ impl Outbox {
     /// few words of order.
     pub fn say(&self, message: &impl Serialize) -> Result<()> {
         self.push(frame::encode_message(message)?)
+    }
+
+    /// Queues a message as [`Outbox::say`] does, once little else waits to be written: for who can
+    /// say more than a slow link takes and is paid no credit for it.
+    pub fn say_in_turn(&self, message: &impl Serialize) -> Result<()> {
+        let frame = frame::encode_message(message)?;
+        let mut queue = self.lock();
+        while queue.frames.len() >= FRAMES_IN_TURN && queue.state == OutState::Open {
+            queue.is_awaited = true;
+            queue = self.wait(queue);
+        }
+        drop(queue);
+        self.push(frame)
     }
 
     /// Queues a frame and pays for it, waiting for credit where there is none.
@@ -172,6 +192,9 @@ impl Outbox {
                 return None;
             }
             if let Some(frame) = queue.frames.pop_front() {
+                if std::mem::take(&mut queue.is_awaited) {
+                    self.0.wake.notify_all();
+                }
                 return Some(frame);
             }
             if queue.state == OutState::Closing {

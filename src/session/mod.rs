@@ -1,12 +1,15 @@
 //! One root, both roles: joins reading, comparing and writing into a sync.
 //!
-//! [`run`] is where a library's user starts. It brings up a source and a destination, each in this
+//! [`run`] is where a library's user starts; a [`Host`] does what else a plan asks of one. It brings up a source and a destination, each in this
 //! process or as an agent on another host, lets them talk, and returns what was done. `source` and
 //! `destination` are the roles; which of them is here only decides who is told of events.
 
 mod agent;
 mod destination;
+mod errands;
 mod export;
+mod fence;
+mod host;
 mod local;
 mod modes;
 mod relay;
@@ -24,7 +27,7 @@ use crate::events::{Event, Observer, Phase, Side, Summary, Warning};
 use crate::fs::Dir;
 use crate::manifest::state::State;
 use crate::options::SyncOptions;
-use crate::protocol::message::Open;
+use crate::protocol::message::{Open, OpenSession};
 use crate::transport::{Link, Location, RemoteOptions, open_agent, pair};
 use destination::DestinationRole;
 use local::LocalSource;
@@ -34,6 +37,7 @@ pub use crate::events::Cancel;
 pub use crate::protocol::message::Mode;
 pub use agent::serve_agent;
 pub use export::export_manifest;
+pub use host::Host;
 
 /// One sync, diff or verify.
 #[derive(Clone, Debug)]
@@ -175,13 +179,13 @@ fn reach(job: &Job, side: Side, observer: &dyn Observer, cancel: &Cancel) -> Res
     let mut link = open_agent(remote, &job.remote, observer, cancel)?;
     agent::send_open(
         &mut link,
-        &Open {
+        &Open::Session(Box::new(OpenSession {
             side,
             root: remote.path.clone(),
             sudo: job.remote.sudo,
             options: job.options.clone(),
             mode: job.mode,
-        },
+        })),
     )?;
     Ok(link)
 }
