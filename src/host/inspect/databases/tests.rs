@@ -258,27 +258,6 @@ fn a_journal_that_names_other_files_is_not_followed() {
 }
 
 #[test]
-fn nothing_is_left_in_the_directory_for_temporary_files() {
-    let left = || {
-        let entries = std::fs::read_dir(std::env::temp_dir()).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name());
-        names
-            .filter(|name| name.to_string_lossy().starts_with(".check.cutover-"))
-            .count()
-    };
-    let tree = Tree::new();
-    let database = open_wal(&tree.path("db"));
-    fill(&database, "t");
-    assert_eq!(fault(&tree), None);
-    // Others may be at it in other tests: in the end all are done.
-    let is_gone = (0..100).any(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        left() == 0
-    });
-    assert!(is_gone);
-}
-
-#[test]
 fn a_file_that_only_begins_like_a_database_is_told() {
     let tree = Tree::new();
     let mut file = std::fs::File::create(tree.path("db")).unwrap();
