@@ -110,7 +110,6 @@ fn scan_with(depth: Depth, threads: usize, state: Option<&State>) -> Scan {
         modes: &|_, mode| mode,
         fake_super: false,
         only: None,
-        reserved: None,
         links: &links,
         state,
         rehash: false,

@@ -41,6 +41,12 @@ pub enum Error {
     /// The user or the system asked the run to stop.
     #[error("interrupted")]
     Interrupted,
+    /// The same, with more to say than that.
+    #[error("{0}")]
+    Stopped(String),
+    /// What was asked for could not be done.
+    #[error("{0}")]
+    Failed(String),
     /// The other end gave up and said why.
     #[error("{0}")]
     Remote(RemoteError),
@@ -105,12 +111,12 @@ impl Error {
     /// Which class the error is of.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Error::Io { .. } => ErrorClass::Failed,
+            Error::Io { .. } | Error::Failed(_) => ErrorClass::Failed,
             Error::Usage(_) => ErrorClass::Usage,
             Error::Refused(_) => ErrorClass::Refused,
             Error::Connection(_) | Error::Protocol(_) => ErrorClass::Connection,
             Error::Locked(_) => ErrorClass::Locked,
-            Error::Interrupted => ErrorClass::Interrupted,
+            Error::Interrupted | Error::Stopped(_) => ErrorClass::Interrupted,
             Error::Remote(remote) => remote.class,
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::entry::EntryKind;
 use crate::error::Error;
 use crate::path::RelPath;
@@ -69,6 +70,26 @@ pub enum Event {
     Warning(Warning),
     /// Free text for `-v`.
     Note(String),
+    /// A run over several roots begins one of them: what follows is of it.
+    RootBegun(RootBegun),
+    /// And is done with it.
+    RootDone {
+        /// Its name.
+        name: String,
+        /// What was done there.
+        summary: Box<Summary>,
+    },
+}
+
+/// One of several roots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootBegun {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub source: String,
+    /// Where it shall be.
+    pub destination: String,
 }
 
 /// Which end.
@@ -86,6 +107,25 @@ impl Side {
         match self {
             Side::Source => "source",
             Side::Destination => "destination",
+        }
+    }
+}
+
+/// One of something for each end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Both<T> {
+    /// The source's.
+    pub source: T,
+    /// The destination's.
+    pub destination: T,
+}
+
+impl<T> Both<T> {
+    /// That of one side.
+    pub fn of(&self, side: Side) -> &T {
+        match side {
+            Side::Source => &self.source,
+            Side::Destination => &self.destination,
         }
     }
 }
@@ -261,6 +301,8 @@ pub struct Summary {
     pub wire_sent_bytes: u64,
     /// Bytes put on the wire from destination to source.
     pub wire_received_bytes: u64,
+    /// The source's digest, over all that the run compares; two equal trees have the same.
+    pub digest: Option<Digest>,
     /// Whether the two sides differ (`diff`, `verify`, dry runs): an item, deletion or
     /// extraneous entry was found.
     pub differs: bool,
@@ -272,6 +314,35 @@ impl Summary {
     /// Whether everything was done that was to be done.
     pub fn is_complete(&self) -> bool {
         self.problems == 0 && self.churn == 0
+    }
+
+    /// Adds what was done elsewhere.
+    pub fn add(&mut self, other: &Summary) {
+        for (sum, more) in [
+            (&mut self.source_entries, other.source_entries),
+            (&mut self.destination_entries, other.destination_entries),
+            (&mut self.files_sent, other.files_sent),
+            (&mut self.files_patched, other.files_patched),
+            (&mut self.created, other.created),
+            (&mut self.attributes_set, other.attributes_set),
+            (&mut self.hard_linked, other.hard_linked),
+            (&mut self.moved, other.moved),
+            (&mut self.copied_locally, other.copied_locally),
+            (&mut self.deleted, other.deleted),
+            (&mut self.extraneous, other.extraneous),
+            (&mut self.churn, other.churn),
+            (&mut self.problems, other.problems),
+            (&mut self.source_bytes, other.source_bytes),
+            (&mut self.changed_bytes, other.changed_bytes),
+            (&mut self.literal_bytes, other.literal_bytes),
+            (&mut self.matched_bytes, other.matched_bytes),
+            (&mut self.wire_sent_bytes, other.wire_sent_bytes),
+            (&mut self.wire_received_bytes, other.wire_received_bytes),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+        self.differs |= other.differs;
+        self.elapsed = self.elapsed.saturating_add(other.elapsed);
     }
 }
 

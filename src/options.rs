@@ -1,6 +1,8 @@
 //! What a run was asked to do: plain values, made by the command line or by a library's user,
 //! that travel to both ends unchanged.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 /// Everything that shapes one sync, diff or verify.
@@ -147,6 +149,22 @@ pub enum DeleteLimit {
     Percent(u8),
 }
 
+impl FromStr for DeleteLimit {
+    type Err = String;
+
+    /// Reads `12` or `30%`.
+    fn from_str(text: &str) -> Result<DeleteLimit, String> {
+        let wrong = || "give a number of entries, or 0% to 100%".to_owned();
+        match text.strip_suffix('%') {
+            None => text.parse().map(DeleteLimit::Entries).map_err(|_| wrong()),
+            Some(percent) => match percent.parse() {
+                Ok(percent @ 0..=100) => Ok(DeleteLimit::Percent(percent)),
+                _ => Err(wrong()),
+            },
+        }
+    }
+}
+
 /// Where replaced and deleted entries go. A `None` and a `false` everywhere: they are gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Keep {
@@ -175,6 +193,30 @@ pub struct Ownership {
     pub usermap: Vec<String>,
     /// `--groupmap` rules in order.
     pub groupmap: Vec<String>,
+}
+
+impl Ownership {
+    /// Adds the rules that give all entries to `USER:GROUP`, of which either may be left out.
+    pub fn give_all_to(&mut self, owner: &str) -> Result<(), String> {
+        let (user, group) = owner.split_once(':').unwrap_or((owner, ""));
+        if user.is_empty() && group.is_empty() {
+            return Err("give USER, :GROUP or USER:GROUP".to_owned());
+        }
+        let rule = |to: &str| (!to.is_empty()).then(|| format!("*:{to}"));
+        self.usermap.extend(rule(user));
+        self.groupmap.extend(rule(group));
+        Ok(())
+    }
+
+    /// Whether `rule` has the form of a rule of either map; whom it names is known at the
+    /// destination.
+    pub fn check_rule(rule: &str) -> Result<(), String> {
+        match rule.split_once(':') {
+            // An empty FROM matches ids without a name.
+            Some((_, to)) if !to.is_empty() => Ok(()),
+            _ => Err(format!("{rule:?} is no rule: write FROM:TO")),
+        }
+    }
 }
 
 /// How content travels.

@@ -17,7 +17,8 @@ use cutover::protocol::frame::{
     FrameKind, HEADER, decode, decode_message, encode_message, parse_header,
 };
 use cutover::protocol::message::{
-    DestinationHello, FromDestination, FromSource, Mode, Open, OwnerQuery, OwnerReply, Want,
+    DestinationHello, FromDestination, FromSource, Mode, Open, OpenSession, OwnerQuery, OwnerReply,
+    Want,
 };
 
 use common::lab::Lab;
@@ -39,13 +40,13 @@ impl Source {
         let (to, from) = (agent.stdin.take().unwrap(), agent.stdout.take().unwrap());
         let mut source = Source { agent, to, from };
         source.skip_preamble();
-        source.say(&Open {
+        source.say(&Open::Session(Box::new(OpenSession {
             side: Side::Source,
             root: lab.src.as_os_str().as_encoded_bytes().to_vec(),
             sudo: false,
             options,
             mode: Mode::Sync,
-        });
+        })));
         source
     }
 

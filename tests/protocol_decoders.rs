@@ -6,6 +6,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::time::Duration;
 
 use cutover::digest::{ContentHash, Digest};
 use cutover::entry::{EntryKind, Metadata, Timestamp, Xattr};
@@ -13,13 +14,16 @@ use cutover::events::Side;
 use cutover::manifest::record::Entry;
 use cutover::options::SyncOptions;
 use cutover::path::{Name, RelPath};
+use cutover::protocol::errand::{
+    Answer, Command, Errand, Expand, Occupant, Occupants, OutputLine, Report,
+};
 use cutover::protocol::frame::{
     HEADER, MAX_BODY, decode, decode_batch, decode_batch_dir, decode_data, decode_message,
     encode_batch, encode_message, parse_header,
 };
 use cutover::protocol::message::{
     Basis, BasisSums, Batch, CopyRange, FromDestination, FromSource, LinkGroup, ListingBody,
-    ListingReply, Mode, Open, OwnerQuery, StreamedDir, Want,
+    ListingReply, Mode, Open, OpenSession, OwnerQuery, StreamedDir, Want,
 };
 use proptest::prelude::*;
 
@@ -87,8 +91,10 @@ fn peak_bytes(act: impl FnOnce()) -> usize {
 type Decoder = fn(&[u8]);
 
 /// Every decoder that takes a frame's body.
-const DECODERS: [(&str, Decoder); 6] = [
+const DECODERS: [(&str, Decoder); 8] = [
     ("Open", |body| drop(decode_message::<Open>(body))),
+    ("Errand", |body| drop(decode_message::<Errand>(body))),
+    ("Report", |body| drop(decode_message::<Report>(body))),
     ("FromSource", |body| {
         drop(decode_message::<FromSource>(body));
     }),
@@ -190,13 +196,46 @@ fn honest_bodies() -> Vec<Vec<u8>> {
             content: true,
         },
     ];
-    let open = Open {
+    let open = Open::Session(Box::new(OpenSession {
         side: Side::Source,
         root: b"/srv".to_vec(),
         sudo: false,
         options: SyncOptions::default(),
         mode: Mode::Sync,
-    };
+    }));
+    let errands = [
+        Errand::Expand(Expand {
+            texts: vec!["~/x".to_string()],
+            env: vec![("A".to_string(), "a".to_string())],
+            user: None,
+        }),
+        Errand::Run(Command {
+            words: vec!["true".to_string()],
+            shell: false,
+            user: Some("app".to_string()),
+            dir: None,
+            env: Vec::new(),
+            timeout: Duration::from_secs(9),
+        }),
+    ];
+    let reports = [
+        Report::Output(OutputLine {
+            is_stderr: true,
+            text: "x".to_string(),
+        }),
+        Report::Answer(Box::new(Answer::Values(vec![
+            Ok(Some("a".to_string())),
+            Err("b".to_string()),
+        ]))),
+        Report::Answer(Box::new(Answer::Occupants(Occupants {
+            found: vec![Occupant {
+                pid: 1,
+                command: "init".to_string(),
+                path: "/x".to_string(),
+            }],
+            hidden: 2,
+        }))),
+    ];
     let batch = Batch {
         dir: path("d"),
         files: vec![(entry("f"), ContentHash::default())],
@@ -205,6 +244,9 @@ fn honest_bodies() -> Vec<Vec<u8>> {
         encode_message(&open).unwrap(),
         encode_batch(&batch, b"abc").unwrap(),
     ];
+    frames.extend([encode_message(&Open::Errands { sudo: true }).unwrap()]);
+    frames.extend(errands.iter().map(|m| encode_message(m).unwrap()));
+    frames.extend(reports.iter().map(|m| encode_message(m).unwrap()));
     frames.extend(from_source.iter().map(|m| encode_message(m).unwrap()));
     frames.extend(from_destination.iter().map(|m| encode_message(m).unwrap()));
     frames
@@ -301,6 +343,8 @@ proptest! {
 fn honest_messages_are_understood() {
     let understood = |body: &Vec<u8>| {
         decode_message::<Open>(body).is_ok()
+            || decode_message::<Errand>(body).is_ok()
+            || decode_message::<Report>(body).is_ok()
             || decode_message::<FromSource>(body).is_ok()
             || decode_message::<FromDestination>(body).is_ok()
             || decode_batch(body).is_ok()

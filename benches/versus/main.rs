@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)] // A benchmark that unwraps has said what it expects.
 
 mod calls;
+mod chart;
 mod data;
 mod growth;
 mod job;
@@ -47,16 +48,15 @@ struct Options {
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Files in the trees that do not change, 50 in a directory
-    #[arg(long, default_value_t = 40_000)]
+    #[arg(long, default_value_t = 20_000)]
     files: usize,
     /// Files of 7 KiB on average in the trees that are copied, 50 in a directory
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 10_000)]
     small_files: usize,
     /// Size of the large file in MiB
     #[arg(long, default_value_t = 256)]
     big_mib: u64,
-    /// The sizes of the record in doc/performance.md: a million files, 100,000 small ones, 1 GiB;
-    /// the chart of the whole record goes to doc/versus.svg too
+    /// The sizes of the record in doc/performance.md: a million files, 100,000 small ones, 1 GiB
     #[arg(long)]
     record: bool,
     /// Measure how cost grows instead: 10,000 to a million files, 1 MiB to 1 GiB, 1 to 16 levels
@@ -77,6 +77,9 @@ struct Options {
     /// Where results.json and chart.svg go
     #[arg(long, default_value = "target/versus")]
     out: PathBuf,
+    /// Draw the chart of an earlier run's results.json on standard output, and stop
+    #[arg(long, value_name = "RESULTS")]
+    redraw: Option<PathBuf>,
     /// Given by cargo; without it nothing is measured, so that `cargo test` stays quick
     #[arg(long, hide = true)]
     bench: bool,
@@ -115,6 +118,12 @@ fn main() -> ExitCode {
         println!("nothing measured: run `cargo bench --bench versus`");
         return ExitCode::SUCCESS;
     }
+    if let Some(results) = &options.redraw {
+        let text = std::fs::read(results).unwrap();
+        let results: Vec<serde_json::Value> = serde_json::from_slice(&text).unwrap();
+        print!("{}", chart::draw(&results));
+        return ExitCode::SUCCESS;
+    }
     let chosen: Vec<Scenario> = scenario::ALL
         .into_iter()
         .filter(|scenario| options.takes(scenario))
@@ -148,10 +157,6 @@ fn compare(options: &Options, chosen: &[Scenario]) -> Vec<Outcome> {
     for scenario in chosen {
         let outcome = scenario::measure(scenario, &stage, options.rounds, !options.no_calls);
         take(outcome, &mut outcomes, &options.out);
-    }
-    if options.record && options.only.is_empty() {
-        let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("doc/versus.svg");
-        std::fs::copy(options.out.join(report::CHART), recorded).unwrap();
     }
     outcomes
 }

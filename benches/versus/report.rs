@@ -1,4 +1,4 @@
-//! What was measured, as a table, as JSON and as a chart.
+//! What was measured, as a table and as JSON; `chart` draws the JSON.
 
 use std::fmt::Write;
 use std::fs;
@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::calls;
+use crate::chart;
 use crate::job::{Taken, Tool};
 use crate::scenario::{Contender, Outcome};
 
@@ -58,7 +59,7 @@ pub(crate) fn write_files(dir: &Path, outcomes: &[Outcome]) {
     let all: Vec<Value> = outcomes.iter().map(outcome_json).collect();
     let text = serde_json::to_string_pretty(&all).unwrap();
     fs::write(dir.join("results.json"), text).unwrap();
-    fs::write(dir.join(CHART), chart(outcomes)).unwrap();
+    fs::write(dir.join(CHART), chart::draw(&all)).unwrap();
 }
 
 impl Contender {
@@ -143,59 +144,6 @@ fn outcome_json(outcome: &Outcome) -> Value {
         "files": outcome.entries,
         "contenders": contenders.collect::<Vec<_>>(),
     })
-}
-
-const ROW: usize = 18;
-const LEFT: usize = 330;
-const BAR_MAX: f64 = 380.0;
-
-/// Horizontal bars of median times, each scenario to its own scale.
-fn chart(outcomes: &[Outcome]) -> String {
-    let mut body = String::new();
-    let mut y = 10;
-    for outcome in outcomes {
-        y += ROW + 6;
-        writeln!(
-            body,
-            r#"<text x="10" y="{}" font-weight="bold">{}: {}, {}</text>"#,
-            y - 5,
-            outcome.name,
-            outcome.about,
-            outcome.size
-        )
-        .unwrap();
-        let medians: Vec<f64> = outcome
-            .contenders
-            .iter()
-            .map(|c| median(&c.walls()))
-            .collect();
-        for (contender, &seconds) in outcome.contenders.iter().zip(&medians) {
-            let width = seconds / most(&medians) * BAR_MAX;
-            let color = if contender.tool.is_peer() {
-                "#9aa5b1"
-            } else {
-                "#1f6feb"
-            };
-            writeln!(
-                body,
-                r#"<text x="{}" y="{}" text-anchor="end">{}</text><rect x="{LEFT}" y="{y}" width="{width:.1}" height="{}" fill="{color}"/><text x="{:.1}" y="{}">{seconds:.2} s</text>"#,
-                LEFT - 8,
-                y + 12,
-                contender.tool.label(),
-                ROW - 4,
-                LEFT as f64 + width + 6.0,
-                y + 12,
-            )
-            .unwrap();
-            y += ROW;
-        }
-    }
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"800\" height=\"{}\" \
-         font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n{body}</svg>\n",
-        y + 20
-    )
 }
 
 fn median(values: &[f64]) -> f64 {

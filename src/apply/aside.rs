@@ -14,9 +14,6 @@ use crate::fs::{self, Dir};
 use crate::options::{Keep, Trash};
 use crate::path::{NAME_MAX, Name, RelPath};
 
-/// The trash in a destination's root, unless another place was given. Never synced.
-pub const TRASH_NAME: &str = ".cutover-trash";
-
 /// Where replaced and deleted entries go.
 #[derive(Debug, Default)]
 pub struct Aside {
@@ -170,13 +167,13 @@ fn is_there(dir: &Dir, name: &Name) -> io::Result<bool> {
 /// Opens the trash, and makes it where it is not there yet.
 fn open_trash(root: &Dir, place: &Trash) -> Result<TrashDir> {
     let shown = match place {
-        Trash::InRoot => TRASH_NAME.as_bytes().to_vec(),
+        Trash::InRoot => fs::trash_name().as_bytes().to_vec(),
         Trash::At(path) => path.clone(),
     };
     let failed = |err: io::Error| Error::io("open the trash", &shown, err);
     let base = match place {
         Trash::InRoot => {
-            let name = Name::new(TRASH_NAME.as_bytes())?;
+            let name = fs::trash_name();
             match root.make_dir(&name, 0o700) {
                 Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(failed(err)),
                 _ => root.open_child(&name).map_err(failed)?,

@@ -115,6 +115,22 @@ impl Applier {
         })
     }
 
+    /// Copies a file as [`Applier::copy_to_new_file`] does, but with shared blocks wherever that is
+    /// possible, however small it is: for copies that shall take no space.
+    pub fn clone_to_new_file(
+        &self,
+        path: &RelPath,
+        entry: &Entry,
+        from: Original<'_>,
+        progress: &mut dyn FnMut(u64) -> io::Result<()>,
+    ) -> Result<Landed, Failure> {
+        self.place_file(path, entry, Over::Nothing, |file| {
+            fs::copy_content(from.file, file, entry.meta.size, self.sparse(), progress)
+                .map(|copied| copied.bytes)
+                .during("copy")
+        })
+    }
+
     /// Makes a file whose content `fill` writes from the start, saying how many bytes it wrote:
     /// beside its name, which it then takes, or over the file that has the name where that is
     /// wanted.

@@ -13,13 +13,15 @@ mod failure;
 mod file;
 mod finish;
 mod incoming;
+mod lock;
 mod remove;
 
-pub use aside::{Aside, TRASH_NAME, TrashDir};
+pub use aside::{Aside, TrashDir};
 pub use dress::Refusals;
 pub use failure::{During, Failure};
 pub use file::{Landed, Original};
 pub use incoming::{Existing, Incoming, Keep};
+pub(crate) use lock::RootLock;
 pub use remove::Removed;
 
 use std::collections::HashMap;
@@ -134,6 +136,10 @@ impl Applier {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Failure::new("replace", Errno::INVAL.into()));
         };
+        if parent.is_root() && fs::is_own_name(name.as_bytes()) {
+            let why = "the name is one that cutover uses itself";
+            return Err(Failure::new("replace", io::Error::other(why)));
+        }
         let place = match self.place(&parent) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
                 self.make_parents(&parent)
@@ -309,6 +315,13 @@ impl Applier {
             .during("link")?;
         self.publish(&place, path, &temp, &name, Ok(()))
             .map(|()| true)
+    }
+
+    /// Makes `path`, which must be free, another name of what `name` stands for in a directory
+    /// outside of the tree, itself and not what it may point to.
+    pub fn adopt(&self, path: &RelPath, from: &Dir, name: &Name) -> Result<(), Failure> {
+        let (place, own) = self.new_parent(path)?;
+        place.dir.make_link(&own, from, name).during("link")
     }
 
     /// Renames an entry. What is no directory at `to` is replaced; a directory there is a failure.

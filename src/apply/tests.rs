@@ -14,6 +14,8 @@ use crate::options::{Fidelity, Trash};
 
 const MIB: u64 = 1 << 20;
 
+const TRASH: &str = ".cutover-trash";
+
 /// When everything that these tests make shall have been changed last.
 const WHEN: Timestamp = Timestamp {
     secs: 1_000_000_000,
@@ -83,9 +85,9 @@ impl Place {
 
     /// The folder that this run made in the trash.
     fn trash(&self) -> String {
-        let folders = self.names(TRASH_NAME);
+        let folders = self.names(TRASH);
         assert_eq!(folders.len(), 1);
-        format!("{TRASH_NAME}/{}", folders[0])
+        format!("{TRASH}/{}", folders[0])
     }
 
     fn write(&self, path: &str, content: &str) -> Result<Landed, Failure> {
@@ -527,12 +529,22 @@ fn the_trash_has_the_old_file_under_its_own_path() {
 }
 
 #[test]
+fn names_of_ours_in_the_root_are_not_written_to() {
+    let place = Place::with_trash();
+    for name in [TRASH, ".cutover-kept", ".cutover-marker"] {
+        let err = place.write(name, "x").unwrap_err();
+        assert!(err.source.to_string().contains("cutover"), "{err:?}");
+        place.write(&format!("d/{name}"), "x").unwrap();
+    }
+}
+
+#[test]
 fn a_new_file_puts_nothing_into_the_trash() {
     let place = Place::with_trash();
     place.write("f", "new").unwrap();
-    let runs = place.names(TRASH_NAME).into_iter();
+    let runs = place.names(TRASH).into_iter();
     assert_eq!(
-        runs.flat_map(|run| place.names(&format!("{TRASH_NAME}/{run}")))
+        runs.flat_map(|run| place.names(&format!("{TRASH}/{run}")))
             .count(),
         0
     );

@@ -4,8 +4,7 @@
 use std::io;
 
 use super::damaged;
-use crate::apply::TRASH_NAME;
-use crate::fs::is_temp;
+use crate::fs::{is_own_name, is_temp};
 use crate::path::{Name, RelPath, escape};
 
 /// Where a bundle keeps what is its own. No root has this name.
@@ -20,9 +19,6 @@ const MANIFESTS: &str = "manifests";
 
 /// The content of the first member. The number is the layout's.
 pub(super) const VERSION_TEXT: &[u8] = b"cutover-bundle 1\n";
-
-/// Names in a root that mean something to us: nobody else may put anything there.
-const RESERVED: [&str; 3] = [TRASH_NAME, ".cutover-kept", ".cutover-marker"];
 
 /// What a member is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +93,7 @@ impl Place {
 /// Whether an entry is no part of a tree, but ours.
 pub(super) fn is_reserved(path: &RelPath) -> bool {
     let first = path.components().next().unwrap_or_default();
-    RESERVED.iter().any(|name| name.as_bytes() == first) || path.components().any(is_temp)
+    is_own_name(first) || path.components().any(is_temp)
 }
 
 /// A path in the archive, for people, and no longer than they read.

@@ -19,11 +19,13 @@ mod opening;
 mod owners;
 mod pack;
 mod pax;
+mod planned;
 mod progress;
 mod read;
 mod restore;
 mod seal;
 mod secrets;
+mod source;
 mod sparse;
 mod unpack;
 mod ustar;
@@ -32,11 +34,13 @@ mod write;
 use std::io;
 
 pub use check::verify;
-pub use create::{BundleRoot, Creation, create};
+pub use create::{Creation, create};
 pub use draft::{Out, Replace};
 pub use opening::Opening;
+pub use planned::roots_of_plan;
 pub use restore::{Restoration, restore};
 pub use seal::{Identity, Keys, Passphrase, Protection, Recipient, Seal, protection};
+pub use source::BundleRoot;
 
 /// The most entries of a bundle. Who reads one holds a few hundred bytes for each, and shall not be
 /// made to hold more by an archive that says little many times.

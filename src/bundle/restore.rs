@@ -12,9 +12,9 @@ use super::opening::{Bundle, Opening};
 use super::owners::Owners;
 use super::progress::Progress;
 use super::unpack::Unpacker;
-use crate::apply::{Applier, ApplyOptions, Aside};
+use crate::apply::{Applier, ApplyOptions, Aside, RootLock};
 use crate::error::{Error, Result};
-use crate::events::{Cancel, Event, Observer, Phase, Summary, Warning};
+use crate::events::{Cancel, Event, Observer, Phase, Side, Summary, Warning};
 use crate::filter::Rules;
 use crate::fs::{self, Dir};
 use crate::manifest::lost::Lost;
@@ -22,9 +22,8 @@ use crate::manifest::record::RecordRules;
 use crate::manifest::recorded::Recorded;
 use crate::options::SyncOptions;
 use crate::path::{Name, escape};
-use crate::session::kept;
-use crate::session::modes::ModeRules;
-use crate::session::root::{DestinationRoot, RootLock};
+use crate::session::root::DestinationRoot;
+use crate::session::{Mode, ModeRules, kept, refuse_fenced};
 
 /// A bundle to restore.
 pub struct Restoration {
@@ -134,8 +133,10 @@ fn room(to: &Path) -> Result<Option<u64>> {
         Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(failed(err)),
         _ => {}
     }
-    let nearest = fs::open_nearest(to).map_err(failed)?;
-    fs::free_bytes(&nearest).map_err(failed)
+    let there = std::path::absolute(to).map_err(failed)?;
+    let there = there.ancestors().find(|at| at.is_dir());
+    let volume = fs::volume(there.unwrap_or(Path::new("/"))).map_err(failed)?;
+    Ok(Some(volume.free_bytes))
 }
 
 /// A root and where it goes.
@@ -174,8 +175,12 @@ fn targets(restoration: &Restoration, checked: Checked) -> Result<Vec<Target>> {
             Some(_) => restoration.to.clone(),
             None => restoration.to.join(name.as_os_str()),
         };
+        let root = DestinationRoot::find(&path, None)?;
+        if let Some(dir) = &root.dir {
+            refuse_fenced(dir, &path, Side::Destination, Mode::Sync)?;
+        }
         Ok(Target {
-            root: DestinationRoot::find(&path, None)?,
+            root,
             name,
             recorded,
             path,

@@ -1,35 +1,25 @@
-//! What must not lie on a drive for everyone who finds it: known by what it is called, and by whom
-//! its owner lets read it.
+//! What must not lie on a drive for everyone who finds it: known by what it is called, by what it
+//! begins with, and by whom its owner lets read it.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::entry::EntryKind;
 use crate::error::{Error, Result};
 use crate::events::Side;
-use crate::filter::Rules;
+use crate::filter::{Rules, exclude};
+use crate::fs::Dir;
+use crate::host::{holds_packages, is_secret_file};
+use crate::manifest::listing::Listing;
 use crate::manifest::record::Entry;
-use crate::options::RuleText;
 use crate::path::{RelPath, escape};
 
-/// Names that hold secrets wherever they are found.
-const KNOWN: [&str; 12] = [
-    "credentials",
-    "credentials.json",
-    "secrets/",
-    ".ssh/",
-    ".gnupg/",
-    "id_rsa",
-    "id_ed25519",
-    "id_ecdsa",
-    "*.key",
-    ".env",
-    ".netrc",
-    ".pgpass",
-];
+/// Directories of secrets, whatever is in them.
+const DIRS: [&str; 4] = ["credentials/", "secrets/", ".ssh/", ".gnupg/"];
 
 /// Finds the secrets of one tree.
-pub(super) struct Secrets {
-    names: Rules,
+pub(super) struct Secrets<'a> {
+    root: &'a Dir,
+    patterns: Rules,
     found: Mutex<Found>,
 }
 
@@ -40,48 +30,60 @@ struct Found {
     first: Option<RelPath>,
 }
 
-impl Secrets {
-    /// Knows the names that are secrets everywhere, and these patterns of names.
-    pub(super) fn new(patterns: &[String]) -> Result<Secrets> {
-        let known = KNOWN.iter().map(|name| (*name).to_string());
-        let rules: Vec<_> = known
-            .chain(patterns.iter().cloned())
-            .map(|pattern| RuleText(format!("- {pattern}").into_bytes()))
-            .collect();
+impl<'a> Secrets<'a> {
+    /// Looks for what is secret everywhere, and for what these patterns say.
+    pub(super) fn new(root: &'a Dir, patterns: &[String]) -> Result<Secrets<'a>> {
+        let patterns = DIRS
+            .into_iter()
+            .chain(patterns.iter().map(String::as_str))
+            .map(|pattern| exclude(pattern.as_bytes()))
+            .collect::<Vec<_>>();
         Ok(Secrets {
-            names: Rules::parse(&rules)?,
+            root,
+            patterns: Rules::parse(&patterns)?,
             found: Mutex::default(),
         })
     }
 
-    /// Looks at an entry of the directory `dir`.
-    pub(super) fn look_at(&self, dir: &RelPath, entry: &Entry) {
-        if self.is_secret(dir, entry) {
-            let path = dir.join(&entry.name);
-            let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-            found.entries += 1;
-            if found.first.as_ref().is_none_or(|first| path < *first) {
-                found.first = Some(path);
+    /// Looks at what is in the directory `path`.
+    pub(super) fn look_at(&self, path: &RelPath, listing: &Listing) {
+        let is_published = path.components().any(holds_packages);
+        let mut dir = None;
+        for row in &listing.rows {
+            let entry = &row.entry;
+            let is_secret = self.is_named_so(path, entry)
+                || (entry.meta.kind == EntryKind::File
+                    && (is_private(entry)
+                        || (!is_published && self.tells_itself(path, entry, &mut dir))));
+            if is_secret {
+                self.count(path.join(&entry.name));
             }
         }
     }
 
-    fn is_secret(&self, dir: &RelPath, entry: &Entry) -> bool {
-        const READABLE_BY_OTHERS: u16 = 0o044;
-        let is_private = match entry.meta.kind {
-            // Nothing is in an empty one: locks and marks are often for nobody else.
-            EntryKind::File => entry.meta.size > 0 && entry.meta.mode & READABLE_BY_OTHERS == 0,
-            EntryKind::Dir => false,
-            // Another entry's name says nothing.
-            _ => return false,
-        };
+    fn is_named_so(&self, path: &RelPath, entry: &Entry) -> bool {
         let is_dir = entry.meta.kind == EntryKind::Dir;
         let name = entry.name.as_bytes();
-        is_private
-            || self
-                .names
-                .decide(dir, name, is_dir, Side::Source)
-                .is_excluded()
+        let verdict = self.patterns.decide(path, name, is_dir, Side::Source);
+        verdict.is_excluded()
+    }
+
+    fn tells_itself(&self, path: &RelPath, entry: &Entry, dir: &mut Option<Dir>) -> bool {
+        is_secret_file(entry.name.as_bytes(), &entry.meta, || {
+            let open = match dir.take() {
+                Some(open) => open,
+                None => self.root.open_dir(path)?,
+            };
+            dir.insert(open).open_file(&entry.name)
+        })
+    }
+
+    fn count(&self, path: RelPath) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.entries += 1;
+        if found.first.as_ref().is_none_or(|first| path < *first) {
+            found.first = Some(path);
+        }
     }
 
     /// Refuses to go on where there are any, since nobody asked for encryption.
@@ -100,64 +102,92 @@ impl Secrets {
     }
 }
 
+/// Whether nobody but its owner may read a file. Nothing is in an empty one: locks and marks are
+/// often for nobody else.
+fn is_private(entry: &Entry) -> bool {
+    const READABLE_BY_OTHERS: u16 = 0o044;
+    entry.meta.size > 0 && entry.meta.mode & READABLE_BY_OTHERS == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::entry::Metadata;
+    use crate::fs::Stat;
+    use crate::manifest::listing::Row;
     use crate::path::Name;
 
-    fn refused(kind: EntryKind, name: &str, mode: u16, size: u64) -> bool {
-        let secrets = Secrets::new(&["token-*".to_string()]).unwrap();
-        let entry = Entry {
-            name: Name::new(name.as_bytes()).unwrap(),
-            meta: Metadata {
-                kind,
-                mode,
-                uid: 0,
-                gid: 0,
-                mtime: Default::default(),
-                size,
-                rdev: (0, 0),
+    /// What is said of a tree with one file at `path`.
+    fn said(path: &str, mode: u32, text: &str) -> Option<String> {
+        use std::os::unix::fs::PermissionsExt;
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join(path);
+        let folder = file.parent().unwrap();
+        std::fs::create_dir_all(folder).unwrap();
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+        let root = Dir::open_root(temp.path()).unwrap();
+        let secrets = Secrets::new(&root, &["token-*".to_string()]).unwrap();
+        let mut at = RelPath::root();
+        for component in RelPath::new(path.as_bytes()).unwrap().components() {
+            let name = Name::new(component).unwrap();
+            let stat = root.open_dir(&at).unwrap().stat(&name).unwrap();
+            let mut listing = Listing::default();
+            listing.rows.push(row(&name, stat));
+            secrets.look_at(&at, &listing);
+            at = at.join(&name);
+        }
+        secrets.refuse(b"/srv/x").err().map(|err| err.to_string())
+    }
+
+    fn row(name: &Name, stat: Stat) -> Row {
+        Row {
+            entry: Entry {
+                name: name.clone(),
+                meta: Metadata { ..stat.meta },
+                target: Vec::new(),
+                xattrs: Vec::new(),
+                content: None,
+                link: None,
             },
-            target: Vec::new(),
-            xattrs: Vec::new(),
-            content: None,
-            link: None,
-        };
-        secrets.look_at(&RelPath::root(), &entry);
-        secrets.refuse(b"root").is_err()
+            stat,
+            protected: false,
+        }
     }
 
     #[test]
-    fn a_secret_is_known_by_its_mode_or_name() {
-        use EntryKind::{Dir, Fifo, File};
-        assert!(refused(File, "x", 0o600, 1));
-        assert!(refused(File, "x", 0o711, 1));
-        assert!(!refused(File, "x", 0o640, 1));
-        assert!(!refused(File, "x", 0o604, 1));
-        assert!(!refused(File, "lock", 0o600, 0));
-        assert!(refused(File, "server.key", 0o644, 1));
-        assert!(refused(File, "token-7", 0o644, 1));
-        assert!(refused(Dir, "credentials", 0o755, 0));
-        assert!(!refused(Dir, "x", 0o700, 0));
-        assert!(!refused(Fifo, "x", 0o600, 0));
+    fn a_secret_is_known_by_its_mode_its_name_or_what_it_begins_with() {
+        for (path, mode, text) in [
+            ("x", 0o600, "x"),
+            ("x", 0o711, "x"),
+            ("id_ed25519", 0o644, "x"),
+            ("token-7", 0o644, "x"),
+            ("a/credentials/x", 0o644, "x"),
+            (".ssh/config", 0o644, "x"),
+            ("notes", 0o644, "AGE-SECRET-KEY-1X\n"),
+        ] {
+            assert!(said(path, mode, text).is_some(), "{path} {mode:o}");
+        }
+    }
+
+    #[test]
+    fn what_everybody_may_know_is_no_secret() {
+        for (path, mode, text) in [
+            ("x", 0o640, "x"),
+            ("x", 0o604, "x"),
+            ("lock", 0o600, ""),
+            ("ca.pem", 0o644, "-----BEGIN CERTIFICATE-----\n"),
+            ("node_modules/a/test.key", 0o644, "AGE-SECRET-KEY-1X\n"),
+        ] {
+            assert_eq!(said(path, mode, text), None, "{path} {mode:o}");
+        }
     }
 
     #[test]
     fn the_refusal_names_the_first_and_says_what_to_do() {
-        let said = Secrets::new(&[]).unwrap();
-        {
-            let mut found = said.found.lock().unwrap();
-            found.entries = 2;
-            found.first = Some(RelPath::new(b"a/b").unwrap());
-        }
-        let err = said.refuse(b"/srv/x").unwrap_err();
-        assert!(matches!(err, Error::Refused(_)));
-        let text = err.to_string();
-        assert!(
-            text.contains("/srv/x holds 2 secrets (the first: a/b)"),
-            "{text}"
-        );
+        let text = said("a/credentials/.env", 0o600, "x").unwrap();
+        let expected = "/srv/x holds 2 secrets (the first: a/credentials)";
+        assert!(text.contains(expected), "{text}");
         assert!(text.contains("--recipient"), "{text}");
     }
 }

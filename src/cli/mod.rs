@@ -20,7 +20,7 @@ use crate::ui::printable;
 
 use commands::{
     AgentCommand, BundleCommand, CompletionsCommand, DiffCommand, ExplainCommand, ManCommand,
-    ManifestCommand, SyncCommand, VerifyCommand,
+    ManifestCommand, PlanCommand, RollbackCommand, SwitchCommand, SyncCommand, VerifyCommand,
 };
 
 pub use exit::exit_code;
@@ -68,6 +68,9 @@ enum Command {
     Verify(Box<VerifyCommand>),
     Manifest(Box<ManifestCommand>),
     Bundle(BundleCommand),
+    Plan(PlanCommand),
+    Switch(Box<SwitchCommand>),
+    Rollback(Box<RollbackCommand>),
     Explain(ExplainCommand),
     Completions(CompletionsCommand),
     Man(ManCommand),
@@ -89,6 +92,9 @@ pub fn main() -> ExitCode {
         Command::Verify(verify) => verify.run(),
         Command::Manifest(manifest) => manifest.run(),
         Command::Bundle(bundle) => bundle.run(),
+        Command::Plan(plan) => plan.run(),
+        Command::Switch(switch) => switch.run(),
+        Command::Rollback(rollback) => rollback.run(),
         Command::Explain(explain) => explain.run(),
         Command::Completions(completions) => completions.run(&mut Cli::command()),
         Command::Man(man) => man.run(Cli::command()),

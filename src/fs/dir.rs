@@ -2,7 +2,7 @@
 //! its descriptor and takes one [`Name`], so a symlink swapped into a parent leads nowhere.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -12,7 +12,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::meta::{Target, set_mode};
 use super::stat::{Stat, kind_of, stat_file, statx};
+use super::temp::temp_name;
 use crate::entry::EntryKind;
 use crate::path::{Name, RelPath};
 
@@ -281,6 +283,24 @@ impl Dir {
 
 /// Making durable.
 impl Dir {
+    /// Gives the name `name` to a file with this content and mode: whatever happens meanwhile, the
+    /// name has the old content or all of the new, and the new once this returns.
+    pub fn replace_file(&self, name: &Name, content: &[u8], mode: u16) -> io::Result<()> {
+        let temp = temp_name(name);
+        let mut file = self.create_new(&temp)?;
+        let written = file
+            .write_all(content)
+            .and_then(|()| set_mode(&Target::File(&file), mode))
+            .and_then(|()| file.sync_all())
+            .and_then(|()| self.rename(&temp, self, name));
+        if written.is_err() {
+            // The failure is what counts; what stays is recognised as ours.
+            let _ = self.unlink(&temp);
+        }
+        written?;
+        self.sync()
+    }
+
     /// Makes the directory's own entries durable.
     pub fn sync(&self) -> io::Result<()> {
         rustix::fs::fsync(&self.fd)?;

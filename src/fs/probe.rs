@@ -3,9 +3,8 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
 
-use rustix::fs::{FsWord, StatVfsMountFlags};
+use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
@@ -13,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::acl::Acl;
 use super::copy::clone_file;
 use super::dir::{Dir, is};
+use super::magic::{self, fs_type};
 use super::meta::{Target, set_mode, set_mtime, set_owner};
 use super::stat::stat_file;
 use super::temp::temp_name;
@@ -54,36 +54,34 @@ pub struct Abilities {
     pub read_only: bool,
 }
 
-/// The filesystems whose limits cannot be found by trying without leaving a trace. Numbers from
-/// `linux/magic.h` and the filesystems' own sources.
-mod magic {
-    use super::FsWord;
-
-    pub(super) const VFAT: FsWord = 0x4d44;
-    pub(super) const EXFAT: FsWord = 0x2011_bab0;
-    pub(super) const NTFS3: FsWord = 0x7366_746e;
-    pub(super) const CIFS: FsWord = 0xff53_4d42;
-    pub(super) const SMB2: FsWord = 0xfe53_4d42;
-    pub(super) const HFS_PLUS: FsWord = 0x482b;
-    pub(super) const ISO9660: FsWord = 0x9660;
-    pub(super) const SQUASHFS: FsWord = 0x7371_7368;
-    pub(super) const UDF: FsWord = 0x1501_3346;
-    pub(super) const EXT4: FsWord = 0xef53;
-    pub(super) const XFS: FsWord = 0x5846_5342;
-    pub(super) const BTRFS: FsWord = 0x9123_683e;
-    pub(super) const F2FS: FsWord = 0xf2f5_2010;
-}
-
 /// An empty set of capabilities: `vfs_cap_data` of `linux/capability.h`, revision 2.
 const NO_CAPABILITIES: &[u8; 20] = b"\0\0\0\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
+/// Makes a file that is gone once closed.
+type MakeFile = fn(&Dir) -> io::Result<File>;
 
 /// Tries everything in `dir` and leaves nothing behind. Where the filesystem has unnamed files
 /// the directory is not even touched; else a name of ours exists for a moment.
 pub fn probe(dir: &Dir) -> io::Result<Abilities> {
+    probe_on(dir, unnamed_file)
+}
+
+/// What can be kept in `dir`, found out without touching it: by trying where the filesystem has
+/// unnamed files and this process may make one, else from what can be asked and from the
+/// filesystem's type. Then what is only known to depend on more is said to be there: who writes
+/// finds out.
+pub fn probe_untouched(dir: &Dir) -> Abilities {
+    match probe_on(dir, Dir::create_unnamed) {
+        Ok(tried) if !tried.read_only => tried,
+        _ => ask(dir),
+    }
+}
+
+fn probe_on(dir: &Dir, make: MakeFile) -> io::Result<Abilities> {
     if is_read_only(dir)? {
         return Ok(read_only(dir));
     }
-    let file = match unnamed_file(dir) {
+    let file = match make(dir) {
         Err(err) if is(&err, Errno::ROFS) => return Ok(read_only(dir)),
         file => file?,
     };
@@ -103,7 +101,7 @@ pub fn probe(dir: &Dir) -> io::Result<Abilities> {
         owners,
         groups,
         devices: links && may_make_devices(),
-        reflink: can_clone(dir, &file)?,
+        reflink: can_clone(&file, &make(dir)?)?,
         symlinks: links,
         hard_links: links,
         modes: keeps_modes(&file)?,
@@ -140,10 +138,6 @@ pub fn shows_writes(file: &File) -> io::Result<bool> {
     Ok(shows)
 }
 
-fn fs_type(file: impl AsFd) -> Option<FsWord> {
-    rustix::fs::fstatfs(file).ok().map(|stat| stat.f_type)
-}
-
 fn is_read_only(dir: &Dir) -> io::Result<bool> {
     let flags = rustix::fs::fstatvfs(dir)?.f_flag;
     Ok(flags.contains(StatVfsMountFlags::RDONLY))
@@ -166,6 +160,37 @@ fn read_only(dir: &Dir) -> Abilities {
         modes: false,
         read_only: true,
     }
+}
+
+/// What the filesystem of `dir` can hold as far as it tells without being written to.
+fn ask(dir: &Dir) -> Abilities {
+    let fs_type = fs_type(dir);
+    let is_fat = matches!(fs_type, Some(magic::VFAT | magic::EXFAT));
+    let is_foreign = is_fat || matches!(fs_type, Some(magic::CIFS | magic::SMB2));
+    let user_xattrs = has_attribute_kind(dir, b"user.cutover");
+    Abilities {
+        mtime_granularity_ns: source_granularity(dir),
+        user_xattrs,
+        trusted_xattrs: user_xattrs && Users::is_root(),
+        security_xattrs: user_xattrs && Users::is_root(),
+        capabilities: user_xattrs && Users::is_root(),
+        acls: has_attribute_kind(dir, Xattr::ACL_ACCESS),
+        owners: !is_foreign && Users::is_root(),
+        groups: !is_foreign,
+        devices: !is_foreign && may_make_devices(),
+        reflink: fs_type == Some(magic::BTRFS),
+        symlinks: !is_fat,
+        hard_links: !is_fat,
+        modes: !is_foreign,
+        read_only: is_read_only(dir).unwrap_or(false),
+    }
+}
+
+/// Whether the filesystem answers a question for an attribute like this one at all, be it that
+/// there is none.
+fn has_attribute_kind(dir: &Dir, name: &[u8]) -> bool {
+    let answer = rustix::fs::fgetxattr(dir, name, &mut [0_u8; 0][..]);
+    !matches!(answer, Err(Errno::OPNOTSUPP | Errno::NOSYS))
 }
 
 /// A file that is gone once closed, on whatever filesystem.
@@ -251,11 +276,10 @@ fn acl_with_a_named_user() -> Acl {
     }
 }
 
-fn can_clone(dir: &Dir, file: &File) -> io::Result<bool> {
-    let other = unnamed_file(dir)?;
+fn can_clone(file: &File, other: &File) -> io::Result<bool> {
     // Some filesystems take a clone of nothing without being able to clone something.
     (&mut &*file).write_all(&[1; 4096])?;
-    clone_file(file, &other)
+    clone_file(file, other)
 }
 
 /// Judged from the process alone, since a node always has a name: the right counts only outside

@@ -1,4 +1,4 @@
-//! Who this process is to the filesystem.
+//! Who this process is to the filesystem, and which kernel it runs on.
 
 use super::users::Users;
 
@@ -25,6 +25,13 @@ impl Process {
             umask: umask().unwrap_or(0o022),
         }
     }
+}
+
+/// What the running kernel calls itself: inode numbers mean something only within one. Empty where
+/// it does not say.
+pub fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_string()
 }
 
 /// Reads the umask from the kernel's account of the process: the system call can only set it,

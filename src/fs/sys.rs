@@ -1,6 +1,6 @@
 //! The system calls that neither `rustix` nor the standard library has yet, and so the only
-//! `unsafe` of `fs`: those that reach modes and extended attributes by directory and name. None
-//! follows a symlink.
+//! `unsafe` of `fs` on trees: those that reach modes and extended attributes by directory and name.
+//! None follows a symlink.
 //!
 //! They fail with `ENOSYS` on older kernels (`fchmodat2` came with Linux 6.6, the rest with 6.13);
 //! who calls has another way.

@@ -1,7 +1,7 @@
 //! What the tests of `fs` share: directories on several filesystems, and short spellings.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -103,20 +103,21 @@ impl Mounted {
         Ok(Mounted { temp, dir })
     }
 
+    pub(super) fn path(&self) -> PathBuf {
+        self.temp.path().join("mnt")
+    }
+
     pub(super) fn remount_read_only(&self) {
         let mut mount = Command::new("mount");
-        mount
-            .args(["-o", "remount,ro"])
-            .arg(self.temp.path().join("mnt"));
+        mount.args(["-o", "remount,ro"]).arg(self.path());
         run(&mut mount).unwrap();
     }
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let mount_point = self.temp.path().join("mnt");
         // Lazily, since our own descriptor is still open.
-        run(Command::new("umount").arg("-l").arg(mount_point)).unwrap();
+        run(Command::new("umount").arg("-l").arg(self.path())).unwrap();
     }
 }
 

@@ -65,6 +65,45 @@ impl Users {
     }
 }
 
+/// Another user, as a login would make a process theirs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The name.
+    pub name: String,
+    /// The user.
+    pub uid: u32,
+    /// The user's own group.
+    pub gid: u32,
+    /// All of the user's groups.
+    pub groups: Vec<u32>,
+    /// The home directory; it need not be there.
+    pub home: PathBuf,
+    /// The shell.
+    pub shell: PathBuf,
+}
+
+impl Login {
+    /// What the system's records have of a user; `None` where there is no such user.
+    pub fn of(name: &str) -> Option<Login> {
+        let user = uzers::get_user_by_name(name)?;
+        let gid = user.primary_group_id();
+        let mut groups = vec![gid];
+        for group in uzers::get_user_groups(name, gid).unwrap_or_default() {
+            if !groups.contains(&group.gid()) {
+                groups.push(group.gid());
+            }
+        }
+        Some(Login {
+            name: name.to_string(),
+            uid: user.uid(),
+            gid,
+            groups,
+            home: user.home_dir().to_path_buf(),
+            shell: user.shell().to_path_buf(),
+        })
+    }
+}
+
 /// Who this process is.
 impl Users {
     /// The user that the kernel checks rights for.
@@ -108,6 +147,14 @@ mod tests {
         assert_eq!(users.uid_of(b"root"), Some(0));
         assert_eq!(users.gid_of(b"root"), Some(0));
         assert_eq!(users.home_of(Some("root")), Some("/root".into()));
+    }
+
+    #[test]
+    fn a_login_is_what_the_records_have() {
+        let root = Login::of("root").unwrap();
+        assert_eq!((root.uid, root.gid), (0, 0));
+        assert!(root.groups.contains(&0) && root.home.is_absolute());
+        assert_eq!(Login::of("no such user\0"), None);
     }
 
     #[test]

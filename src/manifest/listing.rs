@@ -53,8 +53,6 @@ pub struct Lister<'a> {
     pub fake_super: bool,
     /// The only entry of the root that takes part, where a single file is synced.
     pub only: Option<Name>,
-    /// A name in the root that is ours (the trash) and never takes part.
-    pub reserved: Option<Name>,
     /// Hard-link groups.
     pub links: &'a Links,
     /// What the other side cannot hold, where this side counts it.
@@ -269,11 +267,7 @@ impl Lister<'_> {
             {
                 return true;
             }
-            if self
-                .reserved
-                .as_ref()
-                .is_some_and(|own| own.as_bytes() == name)
-            {
+            if fs::is_own_name(name) {
                 return true;
             }
         }

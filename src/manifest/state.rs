@@ -375,8 +375,9 @@ fn open_database(path: &Path) -> Result<Database, redb::DatabaseError> {
         .create_with_backend(backend)
 }
 
-/// Where the database of a root lies: `$XDG_STATE_HOME/cutover/<hash of the path>.redb`.
-fn state_path(root: &Path) -> Result<PathBuf, String> {
+/// What is kept of a root outside of it, but for its last name's end:
+/// `$XDG_STATE_HOME/cutover/<hash of the path>`. The directory need not be there.
+pub fn state_stem(root: &Path) -> Result<PathBuf, String> {
     use std::os::unix::ffi::OsStrExt;
     let base = std::env::var_os("XDG_STATE_HOME")
         .map(PathBuf::from)
@@ -387,7 +388,12 @@ fn state_path(root: &Path) -> Result<PathBuf, String> {
         })
         .ok_or("neither XDG_STATE_HOME nor HOME is set")?;
     let hash = blake3::hash(root.as_os_str().as_bytes()).to_hex();
-    Ok(base.join("cutover").join(format!("{}.redb", &hash[..32])))
+    Ok(base.join("cutover").join(&hash[..32]))
+}
+
+/// Where the database of a root lies.
+fn state_path(root: &Path) -> Result<PathBuf, String> {
+    Ok(state_stem(root)?.with_extension("redb"))
 }
 
 fn dir_key(rules: u64, dir: &Stat) -> [u8; 24] {

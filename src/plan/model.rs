@@ -290,7 +290,12 @@ pub enum On {
 
 /// What must be so before anything is done.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", tag = "kind")]
+#[serde(
+    deny_unknown_fields,
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case",
+    tag = "kind"
+)]
 pub enum Expect {
     /// A value in a configuration file. Where file or key is missing, all is well.
     Value {
@@ -336,7 +341,12 @@ pub enum Expect {
 
 /// What must hold on the destination.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", tag = "kind")]
+#[serde(
+    deny_unknown_fields,
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case",
+    tag = "kind"
+)]
 pub enum Check {
     /// A command exits with 0, and says what it shall.
     Command {

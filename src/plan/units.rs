@@ -15,6 +15,12 @@ const COMMAND: Duration = Duration::from_secs(120);
 /// How long a check is tried unless it says otherwise.
 const CHECK: Duration = Duration::from_secs(30);
 
+/// What the schema calls the form of a span of time.
+pub(super) const SPAN: &str = "span";
+
+/// What the schema calls the form of a rate.
+pub(super) const RATE: &str = "rate";
+
 /// A span of time: `"90s"`, `"10m"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -102,6 +108,7 @@ impl JsonSchema for Span {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
+            "format": SPAN,
             "pattern": "^[0-9]+[smhd]?$",
             "description": "A span of time, at least a second: 90s, 10m, 2h."
         })
@@ -116,6 +123,7 @@ impl JsonSchema for ByteRate {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
+            "format": RATE,
             "pattern": "^[0-9.]+[A-Za-z]*$",
             "description": "Bytes a second: 500K, 20M; a plain number is in KiB."
         })

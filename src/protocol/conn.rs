@@ -31,6 +31,10 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// An end that is silent for so long is dead: six heartbeats.
 const STALL: Duration = Duration::from_secs(60);
 
+/// How many frames may wait to be written when one more is queued in its turn: lines of a
+/// command's output, which are short.
+const FRAMES_IN_TURN: usize = 64;
+
 /// How soon a blocked end notices that it shall stop.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -57,6 +61,8 @@ struct OutQueue {
     frames: VecDeque<Vec<u8>>,
     /// Below zero: the last frame overdrew it, and that is paid back before the next.
     credit: i64,
+    /// Somebody waits for it to become shorter.
+    is_awaited: bool,
     state: OutState,
 }
 
@@ -76,6 +82,7 @@ impl Outbox {
             queue: Mutex::new(OutQueue {
                 frames: VecDeque::new(),
                 credit: signed(credit),
+                is_awaited: false,
                 state: OutState::Open,
             }),
             wake: Condvar::new(),
@@ -87,6 +94,19 @@ impl Outbox {
     /// few words of order.
     pub fn say(&self, message: &impl Serialize) -> Result<()> {
         self.push(frame::encode_message(message)?)
+    }
+
+    /// Queues a message as [`Outbox::say`] does, once little else waits to be written: for who can
+    /// say more than a slow link takes and is paid no credit for it.
+    pub fn say_in_turn(&self, message: &impl Serialize) -> Result<()> {
+        let frame = frame::encode_message(message)?;
+        let mut queue = self.lock();
+        while queue.frames.len() >= FRAMES_IN_TURN && queue.state == OutState::Open {
+            queue.is_awaited = true;
+            queue = self.wait(queue);
+        }
+        drop(queue);
+        self.push(frame)
     }
 
     /// Queues a frame and pays for it, waiting for credit where there is none.
@@ -172,6 +192,9 @@ impl Outbox {
                 return None;
             }
             if let Some(frame) = queue.frames.pop_front() {
+                if std::mem::take(&mut queue.is_awaited) {
+                    self.0.wake.notify_all();
+                }
                 return Some(frame);
             }
             if queue.state == OutState::Closing {
@@ -376,6 +399,27 @@ fn wait_for(fd: &impl AsFd, flags: PollFlags) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_in_its_turn_waits_until_others_are_written() {
+        let outbox = Outbox::new(0);
+        let under_way = |outbox: &Outbox| outbox.lock().frames.len();
+        for _ in 0..FRAMES_IN_TURN {
+            outbox.say_in_turn(&0_u8).unwrap();
+        }
+        std::thread::scope(|scope| {
+            let next = scope.spawn(|| outbox.say_in_turn(&0_u8));
+            std::thread::sleep(Duration::from_millis(20));
+            assert_eq!(under_way(&outbox), FRAMES_IN_TURN);
+            assert!(outbox.next().is_some());
+            assert!(next.join().unwrap().is_ok());
+            assert_eq!(under_way(&outbox), FRAMES_IN_TURN);
+            let never = scope.spawn(|| outbox.say_in_turn(&0_u8));
+            std::thread::sleep(Duration::from_millis(20));
+            outbox.break_off();
+            assert!(never.join().unwrap().is_err());
+        });
+    }
 
     #[test]
     fn what_a_frame_overdrew_is_paid_back_before_the_next() {

@@ -31,10 +31,11 @@ pub enum Errand {
         /// The root.
         root: String,
     },
-    /// Paths that match patterns with `*` and `?` in their last name: [`Answer::Paths`].
+    /// Files and directories that match patterns with `*` and `?` in their last name; at most
+    /// 1000: [`Answer::Paths`].
     Glob(Vec<String>),
-    /// Which entries below a root hold a service's secrets and can be read by anyone:
-    /// [`Answer::Paths`].
+    /// Which files below a root hold secrets and can be read by others than their owner; at most
+    /// 1000, and then a text that says how many others: [`Answer::Paths`].
     Exposed {
         /// The root.
         root: String,
@@ -216,7 +217,8 @@ pub struct HostFacts {
     pub home: String,
 }
 
-/// What is at a root's path.
+/// What is at a root's path. Where nothing is there, owner, mode, room and abilities are those of the
+/// nearest directory above it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootFacts {
     /// The path without symlinks, or as it was given where nothing is there.
@@ -239,8 +241,10 @@ pub struct RootFacts {
     pub group: String,
     /// The permission bits.
     pub mode: u16,
-    /// How many names are in it.
+    /// How many names are in it, ours (trash, marker) not counted.
     pub names: u64,
+    /// The number of its filesystem: the same where two roots share one, and their room.
+    pub device: u64,
     /// What its filesystem has room for, in bytes.
     pub free_bytes: u64,
     /// The same in inodes; `None` where the filesystem does not count them.
@@ -354,7 +358,7 @@ pub struct Database {
     pub beside: Vec<String>,
     /// Bytes in its `-wal`.
     pub wal_bytes: u64,
-    /// What the check said, if it was asked for: `None` is sound.
+    /// What the check said, or why it could not be made, if it was asked for: `None` is sound.
     pub fault: Option<String>,
 }
 

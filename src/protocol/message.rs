@@ -15,7 +15,19 @@ use crate::path::{Name, RelPath};
 
 /// The first message to an agent: what it shall be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Open {
+pub enum Open {
+    /// One end of a session.
+    Session(Box<OpenSession>),
+    /// Who runs [errands](crate::protocol::errand) until its input ends.
+    Errands {
+        /// As in a session.
+        sudo: bool,
+    },
+}
+
+/// What an agent needs to know to be one end of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenSession {
     /// Which role.
     pub side: Side,
     /// The root on the agent's host, raw; a leading `~` is the user's home.

@@ -1,4 +1,5 @@
-//! The agent: the role on another host, talked to over standard input and output.
+//! The agent: what runs on another host, one end of a session or who does errands there, talked
+//! to over standard input and output.
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -10,12 +11,13 @@ use crate::events::{Cancel, Side, Silent};
 use crate::protocol::frame::{
     FrameKind, HEADER, decode, decode_message, encode_message, parse_header,
 };
-use crate::protocol::message::Open;
+use crate::protocol::message::{Open, OpenSession};
 use crate::session::destination::DestinationRole;
+use crate::session::errands;
 use crate::session::source::{SourceKind, SourceRole};
 use crate::transport::{Link, Whose, accept, expand_home, sweep_agents};
 
-/// Serves one session on standard input and output. Returns the exit code.
+/// Serves one session, or errands, on standard input and output. Returns the exit code.
 pub fn serve_agent() -> u8 {
     let cancel = Cancel::new();
     for signal in [
@@ -38,11 +40,21 @@ pub fn serve_agent() -> u8 {
 fn serve(cancel: &Cancel) -> Result<()> {
     let mut link = accept().map_err(|err| Error::Connection(format!("cannot start: {err}")))?;
     sweep_agents();
-    let open = read_open(&mut link)?;
-    let whose = match open.sudo {
+    match read_open(&mut link)? {
+        Open::Session(open) => serve_session(&open, link, cancel),
+        Open::Errands { sudo } => errands::serve(link, whose(sudo), cancel),
+    }
+}
+
+fn whose(sudo: bool) -> Whose {
+    match sudo {
         true => Whose::Caller,
         false => Whose::Own,
-    };
+    }
+}
+
+fn serve_session(open: &OpenSession, link: Link, cancel: &Cancel) -> Result<()> {
+    let whose = whose(open.sudo);
     let root = PathBuf::from(OsString::from_vec(expand_home(&open.root, whose)));
     let summary = match open.side {
         Side::Source => SourceRole {

@@ -29,7 +29,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::apply::Applier;
+use crate::apply::{Applier, RootLock};
 use crate::error::{Error, Result};
 use crate::events::{Cancel, Event, Observer, Side, Summary};
 use crate::manifest::record::RecordRules;
@@ -40,7 +40,6 @@ use crate::protocol::conn::{CREDIT, Outbox, run_writer};
 use crate::protocol::frame::decode_message;
 use crate::protocol::message::{FromDestination, FromSource, ListingReply, Mode};
 use crate::session::local::LocalSource;
-use crate::session::root::RootLock;
 use crate::session::throttle::Throttle;
 use crate::transport::{LinkReader, LinkWriter};
 use counts::Counts;

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::apply::RootLock;
 use crate::error::{Error, Result};
 use crate::events::{Cancel, Churn, ChurnKind, Event, Observer, Side, Summary};
 use crate::filter::Rules;
@@ -21,7 +22,7 @@ use crate::manifest::spool::Spool;
 use crate::options::SyncOptions;
 use crate::path::{RelPath, escape};
 use crate::session::modes::ModeRules;
-use crate::session::root::{RootLock, SourceRoot, trash_name};
+use crate::session::root::SourceRoot;
 use crate::session::{open_state, scan_threads};
 
 /// Reads the tree at `root` with its content and writes its manifest to `out`, which is replaced
@@ -60,7 +61,6 @@ pub fn export_manifest(
         modes: &|kind, mode| modes.apply(kind, mode),
         fake_super: options.from_fake_super,
         only: source.single.clone(),
-        reserved: Some(trash_name()),
         links: &links,
         lost: None,
         state: state.as_ref(),

@@ -1,14 +1,17 @@
 //! One root, both roles: joins reading, comparing and writing into a sync.
 //!
-//! [`run`] is where a library's user starts. It brings up a source and a destination, each in this
+//! [`run`] is where a library's user starts; a [`Host`] does what else a plan asks of one. It brings up a source and a destination, each in this
 //! process or as an agent on another host, lets them talk, and returns what was done. `source` and
 //! `destination` are the roles; which of them is here only decides who is told of events.
 
 mod agent;
 mod destination;
+mod errands;
 mod export;
+mod fence;
+mod host;
 mod local;
-pub(crate) mod modes;
+mod modes;
 mod relay;
 pub(crate) mod root;
 mod source;
@@ -20,11 +23,11 @@ use std::thread;
 use std::time::Instant;
 
 use crate::error::{Error, ErrorClass, Result};
-use crate::events::{Event, Observer, Phase, Side, Summary, Warning};
+use crate::events::{Both, Event, Observer, Phase, Side, Summary, Warning};
 use crate::fs::Dir;
 use crate::manifest::state::State;
 use crate::options::SyncOptions;
-use crate::protocol::message::Open;
+use crate::protocol::message::{Open, OpenSession};
 use crate::transport::{Link, Location, RemoteOptions, open_agent, pair};
 use destination::DestinationRole;
 use local::LocalSource;
@@ -36,6 +39,9 @@ pub use agent::serve_agent;
 pub(crate) use destination::{Resolver, kept};
 pub use export::export_manifest;
 pub(crate) use export::write_manifest;
+pub(crate) use fence::refuse_fenced;
+pub use host::Host;
+pub(crate) use modes::ModeRules;
 
 /// One sync, diff or verify.
 #[derive(Clone, Debug)]
@@ -46,8 +52,8 @@ pub struct Job {
     pub destination: Location,
     /// What to do.
     pub options: SyncOptions,
-    /// How to reach other hosts.
-    pub remote: RemoteOptions,
+    /// How to reach an end that is on another host.
+    pub remote: Both<RemoteOptions>,
     /// What for.
     pub mode: Mode,
 }
@@ -174,16 +180,17 @@ fn reach(job: &Job, side: Side, observer: &dyn Observer, cancel: &Cancel) -> Res
     let Location::Remote(remote) = location else {
         return Err(Error::Usage(format!("the {} is not remote", side.noun())));
     };
-    let mut link = open_agent(remote, &job.remote, observer, cancel)?;
+    let options = job.remote.of(side);
+    let mut link = open_agent(remote, options, observer, cancel)?;
     agent::send_open(
         &mut link,
-        &Open {
+        &Open::Session(Box::new(OpenSession {
             side,
             root: remote.path.clone(),
-            sudo: job.remote.sudo,
+            sudo: options.sudo,
             options: job.options.clone(),
             mode: job.mode,
-        },
+        })),
     )?;
     Ok(link)
 }

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
+use crate::apply::RootLock;
 use crate::error::{Error, Result};
 use crate::events::{Cancel, Event, Observer, Phase, Side, Summary, Warning};
 use crate::filter::Rules;
@@ -30,8 +31,9 @@ use crate::protocol::conn::{CREDIT, Outbox};
 use crate::protocol::message::{
     DestinationHello, Fault, FromSource, Mode, OwnerQuery, RootIdentity, Scanned, SourceHello,
 };
+use crate::session::fence::refuse_fenced;
 use crate::session::modes::ModeRules;
-use crate::session::root::{RootLock, SourceRoot, identify, trash_name};
+use crate::session::root::{SourceRoot, identify};
 use crate::session::throttle::Throttle;
 use crate::session::{open_state, scan_threads, state_notes};
 use crate::transport::{LinkReader, LinkWriter};
@@ -124,6 +126,9 @@ impl SourceRole<'_> {
         let mut root = SourceRoot::open(self.root)?;
         // Of a single file the root is its parent, which may well be the destination too.
         let is_dir = root.single.is_none();
+        if is_dir {
+            refuse_fenced(&root.dir, self.root, Side::Source, self.mode)?;
+        }
         let _lock = is_dir
             .then(|| RootLock::shared(&root.dir, self.root))
             .transpose()?;
@@ -248,7 +253,6 @@ impl SourceRole<'_> {
             modes: &modes,
             fake_super: self.options.from_fake_super,
             only: self.single(root),
-            reserved: Some(trash_name()),
             links: &links,
             lost: Some(&lost),
             state,

@@ -18,7 +18,7 @@ use super::{Detail, View, lock};
 
 /// The version of the lines: it grows when a field changes its meaning or goes, not when one is
 /// added.
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
 
 /// The least time between two progress lines: a program that draws them needs no more.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
@@ -53,6 +53,8 @@ enum Body<'a> {
     Churn(ChurnLine<'a>),
     Warning(&'a crate::events::Warning),
     Note { message: &'a str },
+    Root(&'a crate::events::RootBegun),
+    RootSummary(RootSummaryLine<'a>),
     Summary(SummaryLine),
     Error(ErrorLine),
 }
@@ -114,6 +116,14 @@ struct ChurnLine<'a> {
 }
 
 #[derive(Serialize)]
+struct RootSummaryLine<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    numbers: serde_json::Map<String, serde_json::Value>,
+    elapsed_ms: u64,
+}
+
+#[derive(Serialize)]
 struct SummaryLine {
     #[serde(flatten)]
     numbers: serde_json::Map<String, serde_json::Value>,
@@ -159,6 +169,15 @@ impl Json {
             Event::Warning(warning) => Body::Warning(warning),
             Event::Note(_) if self.view.detail != Detail::Verbose => return,
             Event::Note(message) => Body::Note { message },
+            Event::RootBegun(root) => {
+                lock(&self.pace).totals.take(event);
+                Body::Root(root)
+            }
+            Event::RootDone { name, summary } => Body::RootSummary(RootSummaryLine {
+                name,
+                numbers: numbers(summary),
+                elapsed_ms: millis(summary.elapsed),
+            }),
             Event::Scanned { .. }
             | Event::Planned { .. }
             | Event::Done { .. }
@@ -268,19 +287,27 @@ fn item_line(item: &Item) -> ItemLine<'_> {
 }
 
 fn summary_line(summary: &Summary, exit_code: u8) -> SummaryLine {
-    let numbers = match serde_json::to_value(summary) {
+    SummaryLine {
+        numbers: numbers(summary),
+        elapsed_ms: millis(summary.elapsed),
+        exit_code,
+    }
+}
+
+/// The counts of a summary by their names.
+fn numbers(summary: &Summary) -> serde_json::Map<String, serde_json::Value> {
+    match serde_json::to_value(summary) {
         Ok(serde_json::Value::Object(mut numbers)) => {
             // Milliseconds in one number are easier to read than the serialized pair.
             numbers.remove("elapsed");
             numbers
         }
         _ => serde_json::Map::new(),
-    };
-    SummaryLine {
-        numbers,
-        elapsed_ms: u64::try_from(summary.elapsed.as_millis()).unwrap_or(u64::MAX),
-        exit_code,
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn change_words(changes: Changes) -> Vec<&'static str> {

@@ -5,9 +5,11 @@
 mod human;
 pub mod itemize;
 mod json;
+mod plan;
 mod progress;
 mod report;
 mod screen;
+mod steps;
 mod summary;
 mod tally;
 mod totals;
@@ -28,6 +30,8 @@ use report::Report;
 use screen::Screen;
 
 pub use human::printable;
+pub use plan::{Colours, findings_json, findings_table, plan_json, plan_text};
+pub use steps::Steps;
 
 /// What the run is for, as far as its words differ.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, ErrorClass};
-use crate::events::{Churn, ChurnKind, Event, Problem, Summary, Warning};
+use crate::events::{Churn, ChurnKind, Event, Problem, RootBegun, Summary, Warning};
 
 use super::itemize::{Extraneous, Itemizer};
 use super::screen::Screen;
@@ -54,12 +54,36 @@ impl Report {
             Event::Note(note) if self.view.detail == Detail::Verbose => {
                 self.screen.err(&printable(note));
             }
+            Event::RootBegun(root) if self.tells_roots() => {
+                let RootBegun {
+                    name,
+                    source,
+                    destination,
+                } = root;
+                self.screen.out(&printable(&format!(
+                    "root {name}: {source} -> {destination}"
+                )));
+            }
+            Event::RootDone { name, summary } => {
+                let done = (name.clone(), Summary::clone(summary));
+                lock(&self.tally).roots.push(done);
+            }
             Event::Note(_)
+            | Event::RootBegun(_)
             | Event::Phase(_)
             | Event::Scanned { .. }
             | Event::Planned { .. }
             | Event::Done { .. }
             | Event::Current(_) => {}
+        }
+    }
+
+    /// Whether lines follow that need to be told which root they are of.
+    fn tells_roots(&self) -> bool {
+        match self.view.detail {
+            Detail::Quiet => false,
+            Detail::Normal => self.view.items,
+            Detail::Verbose => true,
         }
     }
 
@@ -83,7 +107,7 @@ impl Report {
     }
 }
 
-fn problem_line(problem: &Problem) -> String {
+pub(super) fn problem_line(problem: &Problem) -> String {
     format!(
         "cutover: cannot {} {} at the {}: {}",
         printable(&problem.act),
@@ -93,7 +117,7 @@ fn problem_line(problem: &Problem) -> String {
     )
 }
 
-fn churn_line(churn: &Churn) -> String {
+pub(super) fn churn_line(churn: &Churn) -> String {
     let what = match churn.kind {
         ChurnKind::Changed => "kept changing while it was copied",
         ChurnKind::Vanished => "vanished before it could be copied",
@@ -101,7 +125,7 @@ fn churn_line(churn: &Churn) -> String {
     format!("cutover: {} {what}", churn.path)
 }
 
-fn warning_line(warning: &Warning) -> String {
+pub(super) fn warning_line(warning: &Warning) -> String {
     let count = match warning.entries {
         0 => String::new(),
         n => format!(" ({})", human::entries(n)),

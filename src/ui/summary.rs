@@ -8,8 +8,39 @@ use super::human::{bytes, count, counted, elapsed, entries};
 use super::tally::Tally;
 use super::{Act, Reach, View};
 
-/// The summary's lines.
+/// The summary's lines: one for each root of a plan, then those of all of it.
 pub(super) fn lines(view: &View, summary: &Summary, tally: &Tally) -> Vec<String> {
+    let roots = tally.roots.iter();
+    let mut lines: Vec<_> = roots
+        .map(|(name, done)| root_row(view, name, done))
+        .collect();
+    lines.extend(own_lines(view, summary, tally));
+    lines
+}
+
+/// What was done in one root of several, in short.
+fn root_row(view: &View, name: &str, summary: &Summary) -> String {
+    let compares = matches!(view.act, Act::Diff(_) | Act::Verify);
+    let outcome = match (compares, summary.differs) {
+        (false, _) => deeds(summary),
+        (true, true) => "different".to_owned(),
+        (true, false) if !summary.is_complete() => "not proven".to_owned(),
+        (true, false) => "identical".to_owned(),
+    };
+    let failed = match summary.problems {
+        0 => String::new(),
+        n => format!(", {} failed", count(n)),
+    };
+    let text = format!(
+        "{}: {outcome}{failed}, {} in {}",
+        super::printable(name),
+        entries(summary.source_entries),
+        elapsed(summary.elapsed),
+    );
+    row("root", &text)
+}
+
+fn own_lines(view: &View, summary: &Summary, tally: &Tally) -> Vec<String> {
     match &view.act {
         Act::Sync | Act::DryRun => sync_rows(view, summary, tally),
         Act::Diff(compare) => comparison_rows(how(*compare), summary, tally),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::events::{Action, Item, Problem, Side, Warning};
+use crate::events::{Action, Item, Problem, Side, Summary, Warning};
 
 /// The most kinds of problems or warnings that are told apart. Their words come from the other
 /// end, which must not be able to make us hold any number of them; our own are about a dozen.
@@ -17,6 +17,8 @@ type Kind = (Side, String);
 pub(super) struct Tally {
     problems: BTreeMap<Kind, u64>,
     warnings: Vec<Warning>,
+    /// The roots of a plan, each with what was done there. No other host tells of them.
+    pub(super) roots: Vec<(String, Summary)>,
     pub(super) changed: u64,
     pub(super) missing: u64,
     pub(super) extra: u64,

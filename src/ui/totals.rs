@@ -54,11 +54,20 @@ impl Totals {
                 self.done_bytes = self.done_bytes.max(*bytes);
             }
             Event::Current(path) => self.current = Some(path.clone()),
+            // The next root has totals of its own.
+            Event::RootBegun(_) => {
+                let phase = self.phase;
+                *self = Totals {
+                    phase,
+                    ..Totals::default()
+                };
+            }
             Event::Item(_)
             | Event::Problem(_)
             | Event::Churn(_)
             | Event::Warning(_)
-            | Event::Note(_) => return false,
+            | Event::Note(_)
+            | Event::RootDone { .. } => return false,
         }
         true
     }
@@ -161,6 +170,20 @@ mod tests {
         let totals = totals(&[done(3), done(2), planned(true), planned(false)]);
         assert_eq!(totals.done_files, 3);
         assert!(totals.plan_complete);
+    }
+
+    #[test]
+    fn each_root_of_a_plan_has_totals_of_its_own() {
+        let begun = Event::RootBegun(crate::events::RootBegun {
+            name: "second".to_owned(),
+            source: "/a".to_owned(),
+            destination: "/b".to_owned(),
+        });
+        let first = [Event::Phase(Phase::Transferring), planned(true)];
+        let mut totals = totals(&first);
+        totals.take(&begun);
+        assert_eq!((totals.planned_files, totals.plan_complete), (0, false));
+        assert_eq!(totals.phase, Some(Phase::Transferring));
     }
 
     #[test]

@@ -15,5 +15,6 @@ mod create;
 mod damage;
 mod hostile;
 mod kit;
+mod plan;
 mod restore;
 mod seal;

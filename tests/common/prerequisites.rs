@@ -98,6 +98,8 @@ pub fn need(program: &str) {
         "sshd" => "openssh-server",
         "ssh" => "openssh-client",
         "setpriv" | "mount" | "unshare" => "util-linux",
+        "mkfs.xfs" => "xfsprogs",
+        "mkfs.btrfs" => "btrfs-progs",
         "script" => "bsdutils",
         other => other,
     };
@@ -139,6 +141,45 @@ impl<'a> Tmpfs<'a> {
     }
 }
 
+/// A filesystem in a file, unmounted when dropped.
+#[allow(dead_code, reason = "few test crates need another kind of disk")]
+pub struct LoopMount<'a> {
+    point: &'a Path,
+}
+
+#[allow(dead_code, reason = "as above")]
+impl<'a> LoopMount<'a> {
+    /// Makes a filesystem of 512 MiB in the new file `image` and mounts it at `point`, which is made
+    /// if missing. `None`, visibly, where the kernel does not mount it: in a container without loop
+    /// devices.
+    pub fn mount(fs_type: &str, image: &Path, point: &'a Path) -> Option<LoopMount<'a>> {
+        let program = format!("mkfs.{fs_type}");
+        need(&program);
+        let file = std::fs::File::create(image).expect("making an image");
+        file.set_len(512 << 20).expect("sizing an image");
+        let made = Command::new(program).arg(image).output();
+        let made = made.expect("running mkfs");
+        let said = String::from_utf8_lossy(&made.stderr);
+        assert!(made.status.success(), "{said}");
+        std::fs::create_dir_all(point).expect("making the mount point");
+        let image = image.to_str().expect("a plain path");
+        match mount_command(&["-t", fs_type, "-o", "loop", image], point) {
+            Ok(()) => Some(LoopMount { point }),
+            Err(why) => {
+                // As where a power is missing.
+                let _ = writeln!(std::io::stderr(), "SKIPPED: no {fs_type}: {why}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for LoopMount<'_> {
+    fn drop(&mut self) {
+        unmount(self.point);
+    }
+}
+
 fn mount_command(args: &[&str], point: &Path) -> Result<(), String> {
     let output = Command::new("mount")
         .args(args)
@@ -153,12 +194,16 @@ fn mount_command(args: &[&str], point: &Path) -> Result<(), String> {
 
 impl Drop for Tmpfs<'_> {
     fn drop(&mut self) {
-        // Lazily: a killed run may still hold a descriptor for a moment. A failure leaves the
-        // temporary directory behind, which the next reboot sees to.
-        let _ = Command::new("umount")
-            .arg("--lazy")
-            .arg(self.point)
-            .stderr(Stdio::null())
-            .status();
+        unmount(self.point);
     }
+}
+
+fn unmount(point: &Path) {
+    // Lazily: a killed run may still hold a descriptor for a moment. A failure leaves the temporary
+    // directory behind, which the next reboot sees to.
+    let _ = Command::new("umount")
+        .arg("--lazy")
+        .arg(point)
+        .stderr(Stdio::null())
+        .status();
 }

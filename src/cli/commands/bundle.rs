@@ -15,9 +15,10 @@ use crate::cli::flags::{OutputFlags, OwnershipFlags, SelectionFlags};
 use crate::cli::run::observed;
 use crate::cli::terminal::ask_secret;
 use crate::error::Error;
-use crate::options::SyncOptions;
+use crate::events::Silent;
+use crate::options::{Selection, SyncOptions};
 use crate::path::{Name, escape};
-use crate::session::Mode;
+use crate::session::{Cancel, Mode};
 use crate::transport::Location;
 use crate::ui::itemize::Direction;
 use crate::ui::{Act, Detail, Format, Reach, View};
@@ -213,11 +214,25 @@ impl CreateCommand {
                 "{remote} is on another host: run cutover bundle there"
             )));
         }
+        let selection = self.selection.selection()?;
+        if self.is_plan() {
+            if selection != Selection::default() {
+                return Err(Error::Usage(
+                    "a plan says itself which of its entries take part: no filters beside it"
+                        .into(),
+                ));
+            }
+            return bundle::roots_of_plan(&self.what, &Silent, &Cancel::new());
+        }
         let options = SyncOptions {
-            selection: self.selection.selection()?,
+            selection,
             ..SyncOptions::default()
         };
         Ok(vec![BundleRoot::of_dir(&self.what, options)?])
+    }
+
+    fn is_plan(&self) -> bool {
+        self.what.extension().is_some_and(|end| end == "toml") && !self.what.is_dir()
     }
 }
 

@@ -1,19 +1,22 @@
 //! `cutover diff` and `cutover verify`: what differs, and the proof that nothing does.
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use crate::cli::flags::{
     CompareFlags, FidelityFlags, OutputFlags, OwnershipFlags, RehashFlag, RemoteFlags,
-    SelectionFlags,
+    SAID_BY_A_PLAN, SelectionFlags,
 };
 use crate::cli::run::observed;
 use crate::error::Error;
 use crate::options::{Compare, SyncOptions};
 use crate::session::{self, Job, Mode};
-use crate::ui::{Act, Detail, View};
+use crate::ui::itemize::Direction;
+use crate::ui::{Act, Detail, Reach, View};
 
+use super::planned::Planned;
 use super::{direction, locations, reach};
 
 /// Tell what differs between SRC and DST, and change nothing
@@ -47,12 +50,16 @@ pub(crate) struct VerifyCommand {
 #[derive(Clone, Debug, Args)]
 struct Ends {
     /// Directory as it should be, a path or [USER@]HOST:PATH, or a manifest's file
-    #[arg(value_name = "SRC")]
-    source: OsString,
+    #[arg(value_name = "SRC", required_unless_present = "plan")]
+    source: Option<OsString>,
 
     /// Directory that is compared with it: a path or [USER@]HOST:PATH
-    #[arg(value_name = "DST")]
-    destination: OsString,
+    #[arg(value_name = "DST", required_unless_present = "plan")]
+    destination: Option<OsString>,
+
+    /// Compare all roots of the plan in FILE, as it says, instead of SRC with DST
+    #[arg(long, value_name = "FILE", conflicts_with_all = SAID_BY_A_PLAN)]
+    plan: Option<PathBuf>,
 
     #[command(flatten)]
     output: OutputFlags,
@@ -74,6 +81,17 @@ impl DiffCommand {
     /// Compares.
     pub(crate) fn run(&self) -> Result<u8, Error> {
         let compare = self.compare.compare();
+        if let Some(file) = &self.ends.plan {
+            let planned = self.ends.planned(file, Mode::Diff)?;
+            let compare = match compare {
+                Compare::Quick if planned.checksum() => Compare::Checksum,
+                chosen => chosen,
+            };
+            let act = Act::Diff(compare);
+            return self
+                .ends
+                .run_plan(&planned, act, compare, self.compare.rehash());
+        }
         let options = self.ends.options(compare, self.compare.rehash())?;
         self.ends.run(Mode::Diff, Act::Diff(compare), options)
     }
@@ -82,6 +100,13 @@ impl DiffCommand {
 impl VerifyCommand {
     /// Compares by content.
     pub(crate) fn run(&self) -> Result<u8, Error> {
+        if let Some(file) = &self.ends.plan {
+            let planned = self.ends.planned(file, Mode::Verify)?;
+            let rehash = self.rehash.rehash;
+            return self
+                .ends
+                .run_plan(&planned, Act::Verify, Compare::Checksum, rehash);
+        }
         let options = self.ends.options(Compare::Checksum, self.rehash.rehash)?;
         self.ends.run(Mode::Verify, Act::Verify, options)
     }
@@ -94,29 +119,58 @@ impl Ends {
             compare,
             selection: self.selection.selection()?,
             rehash,
-            itemize: self.output.detail() != Detail::Quiet,
+            itemize: self.itemizes(),
             ..SyncOptions::default()
         };
         self.ownership.apply_to(&mut options);
         Ok(options)
     }
 
-    fn run(&self, mode: Mode, act: Act, options: SyncOptions) -> Result<u8, Error> {
-        let (source, destination) = locations(&self.source, &self.destination)?;
-        let view = View {
+    fn planned(&self, file: &Path, mode: Mode) -> Result<Planned, Error> {
+        Planned::load(file, mode, self.remote.connection().remote())
+    }
+
+    /// Compares the roots of a plan.
+    fn run_plan(
+        &self,
+        planned: &Planned,
+        act: Act,
+        compare: Compare,
+        rehash: bool,
+    ) -> Result<u8, Error> {
+        let view = self.view(act, planned.direction(), planned.reach());
+        planned.run(view, |options| {
+            options.compare = compare;
+            options.rehash = rehash;
+            options.itemize = self.itemizes();
+        })
+    }
+
+    /// Lines that nobody sees need not travel.
+    fn itemizes(&self) -> bool {
+        self.output.detail() != Detail::Quiet
+    }
+
+    fn view(&self, act: Act, direction: Direction, reach: Reach) -> View {
+        View {
             act,
             format: self.output.format(),
             detail: self.output.detail(),
             items: true,
             progress: self.output.progress(),
-            direction: direction(&destination),
-            reach: reach(&source, &destination),
-        };
+            direction,
+            reach,
+        }
+    }
+
+    fn run(&self, mode: Mode, act: Act, options: SyncOptions) -> Result<u8, Error> {
+        let (source, destination) = locations(&self.source, &self.destination)?;
+        let view = self.view(act, direction(&destination), reach(&source, &destination));
         let job = Job {
             source,
             destination,
             options,
-            remote: self.remote.remote()?,
+            remote: self.remote.both()?,
             mode,
         };
         observed(mode, view, |observer, cancel| {

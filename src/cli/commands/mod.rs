@@ -6,9 +6,12 @@ mod compare;
 mod docs;
 mod explain;
 mod manifest;
+mod plan;
+mod planned;
+mod switch;
 mod sync;
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
 
 use crate::error::Error;
@@ -22,6 +25,8 @@ pub(super) use compare::{DiffCommand, VerifyCommand};
 pub(super) use docs::{CompletionsCommand, ManCommand};
 pub(super) use explain::ExplainCommand;
 pub(super) use manifest::ManifestCommand;
+pub(super) use plan::PlanCommand;
+pub(super) use switch::{RollbackCommand, SwitchCommand};
 pub(super) use sync::SyncCommand;
 
 /// Which way content goes, as rsync's lines show it.
@@ -40,9 +45,13 @@ fn reach(source: &Location, destination: &Location) -> Reach {
     }
 }
 
-/// Reads both ends of a command.
-fn locations(source: &OsStr, destination: &OsStr) -> Result<(Location, Location), Error> {
-    Ok((Location::parse(source)?, Location::parse(destination)?))
+/// Reads both ends of a command. clap has seen to it that they are there where they are needed.
+fn locations(
+    source: &Option<OsString>,
+    destination: &Option<OsString>,
+) -> Result<(Location, Location), Error> {
+    let read = |end: &Option<OsString>| Location::parse(end.as_deref().unwrap_or_default());
+    Ok((read(source)?, read(destination)?))
 }
 
 /// Writes a document to standard output. A reader that leaves early (`| head`) is no fault.

@@ -1,21 +1,24 @@
 //! `cutover sync`: one pass that makes the destination like the source.
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use crate::cli::flags::{
     CompareFlags, DeleteFlags, FidelityFlags, OutputFlags, OwnershipFlags, PreviewFlags,
-    RemoteFlags, SelectionFlags, TransferFlags,
+    RemoteFlags, SAID_BY_A_PLAN, SelectionFlags, TransferFlags,
 };
 use crate::cli::run::observed;
 use crate::error::Error;
 use crate::options::SyncOptions;
 use crate::session::{self, Job, Mode};
 use crate::transport::Location;
-use crate::ui::{Act, View};
+use crate::ui::itemize::Direction;
+use crate::ui::{Act, Reach, View};
 
 use super::explain::explanation;
+use super::planned::Planned;
 use super::{direction, locations, print, reach};
 
 /// Make DST like SRC: one pass that sends what is new or changed
@@ -25,12 +28,25 @@ use super::{direction, locations, print, reach};
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SyncCommand {
     /// Directory whose contents are copied, or a single file: a path or [USER@]HOST:PATH
-    #[arg(value_name = "SRC")]
-    source: OsString,
+    #[arg(value_name = "SRC", required_unless_present = "plan")]
+    source: Option<OsString>,
 
     /// Directory that they are copied into: a path or [USER@]HOST:PATH; made if it is not there
-    #[arg(value_name = "DST")]
-    destination: OsString,
+    #[arg(value_name = "DST", required_unless_present = "plan")]
+    destination: Option<OsString>,
+
+    /// Sync all roots of the plan in FILE, as it says, instead of SRC to DST
+    ///
+    /// While the service may run: a database that it writes to meanwhile is told, since its copy is
+    /// not consistent. What the plan says is not said here as well: filters, deletion, owners,
+    /// hosts.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = SAID_BY_A_PLAN,
+        conflicts_with_all = ["explain", "DeleteFlags", "CompareFlags", "TransferFlags"]
+    )]
+    plan: Option<PathBuf>,
 
     #[command(flatten)]
     preview: PreviewFlags,
@@ -70,6 +86,9 @@ pub(crate) struct SyncCommand {
 impl SyncCommand {
     /// Syncs, or explains.
     pub(crate) fn run(&self) -> Result<u8, Error> {
+        if let Some(plan) = &self.plan {
+            return self.run_plan(plan);
+        }
         let (source, destination) = locations(&self.source, &self.destination)?;
         if let Some(path) = &self.explain {
             let root = match &source {
@@ -79,12 +98,12 @@ impl SyncCommand {
             print(explanation(self.selection.filters(), path, root)?.as_bytes())?;
             return Ok(0);
         }
-        let view = self.view(&source, &destination);
+        let view = self.view(direction(&destination), reach(&source, &destination));
         let job = Job {
             source,
             destination,
             options: self.options()?,
-            remote: self.remote.remote()?,
+            remote: self.remote.both()?,
             mode: Mode::Sync,
         };
         observed(job.mode, view, |observer, cancel| {
@@ -92,7 +111,18 @@ impl SyncCommand {
         })
     }
 
-    fn view(&self, source: &Location, destination: &Location) -> View {
+    /// Syncs the roots of a plan.
+    fn run_plan(&self, file: &Path) -> Result<u8, Error> {
+        let connection = self.remote.connection().remote();
+        let planned = Planned::load(file, Mode::Sync, connection)?;
+        let view = self.view(planned.direction(), planned.reach());
+        planned.run(view, |options| {
+            options.dry_run = self.preview.dry_run;
+            options.itemize = self.preview.items();
+        })
+    }
+
+    fn view(&self, direction: Direction, reach: Reach) -> View {
         View {
             act: if self.preview.dry_run {
                 Act::DryRun
@@ -103,8 +133,8 @@ impl SyncCommand {
             detail: self.output.detail(),
             items: self.preview.items(),
             progress: self.output.progress(),
-            direction: direction(destination),
-            reach: reach(source, destination),
+            direction,
+            reach,
         }
     }
 
@@ -134,7 +164,6 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
     use crate::options::{Compare, Delete, DeltaMode, Ownership};
-    use crate::ui::itemize::Direction;
 
     fn sync(args: &[&str]) -> SyncCommand {
         let all = ["cutover", "sync"].iter().chain(args);
@@ -186,6 +215,31 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_says_what_is_not_said_beside_it() {
+        assert!(
+            sync(&["--plan", "p.toml", "-n", "-v", "--persist=10m"])
+                .plan
+                .is_some()
+        );
+        for flag in [
+            "a",
+            "--exclude=x",
+            "--max-size=1",
+            "--no-acls",
+            "--chown=a",
+            "--delete",
+            "-c",
+            "--bwlimit=1",
+            "--compress=never",
+            "--sudo",
+            "--explain=a",
+        ] {
+            let args = ["cutover", "sync", "--plan=p.toml", flag];
+            assert!(Cli::try_parse_from(args).is_err(), "{flag}");
+        }
+    }
+
+    #[test]
     fn an_option_given_twice_counts_the_second_time() {
         let options = sync(&["--max-size=1", "--max-size=2", "-W", "-W", "s", "d"])
             .options()
@@ -198,7 +252,9 @@ mod tests {
         let pointing = |destination: &str| {
             let command = sync(&["src", destination]);
             let (source, destination) = locations(&command.source, &command.destination).unwrap();
-            command.view(&source, &destination).direction
+            command
+                .view(direction(&destination), reach(&source, &destination))
+                .direction
         };
         assert_eq!(pointing("host:dst"), Direction::Sent);
         assert_eq!(pointing("dst"), Direction::Received);

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::str::FromStr;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgGroup, Args};
@@ -30,7 +31,7 @@ pub(crate) struct DeleteFlags {
     ///
     /// Without it, a run that would delete more than half of the destination's entries, and over
     /// 100, is refused. 0 to 18446744073709551615, or 0% to 100%.
-    #[arg(long, value_name = "N|P%", value_parser = parse_limit, requires = "deletion")]
+    #[arg(long, value_name = "N|P%", value_parser = DeleteLimit::from_str, requires = "deletion")]
     max_delete: Option<DeleteLimit>,
 
     /// Move deleted and replaced entries to DIR instead of away
@@ -71,17 +72,6 @@ impl DeleteFlags {
                 Some(suffix) => suffix.clone().into_vec(),
             }),
         }
-    }
-}
-
-fn parse_limit(text: &str) -> Result<DeleteLimit, String> {
-    let wrong = || "give a number of entries, or 0% to 100%".to_owned();
-    match text.strip_suffix('%') {
-        None => text.parse().map(DeleteLimit::Entries).map_err(|_| wrong()),
-        Some(percent) => match percent.parse() {
-            Ok(percent @ 0..=100) => Ok(DeleteLimit::Percent(percent)),
-            _ => Err(wrong()),
-        },
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which properties are preserved: all, but for those that a `--no-...` flag gives up.
 
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::options::Fidelity;
 
@@ -111,7 +111,11 @@ impl FidelityFlags {
 
 impl Args for FidelityFlags {
     fn augment_args(cmd: Command) -> Command {
-        PROPERTIES.iter().fold(cmd, |cmd, property| {
+        let names = PROPERTIES
+            .iter()
+            .flat_map(|property| [property.name, property.no_name]);
+        let group = ArgGroup::new("FidelityFlags").multiple(true).args(names);
+        PROPERTIES.iter().fold(cmd.group(group), |cmd, property| {
             let flag = |name, other| {
                 Arg::new(name)
                     .long(name)

@@ -14,9 +14,26 @@ pub(crate) use delete::DeleteFlags;
 pub(crate) use fidelity::FidelityFlags;
 pub(crate) use output::{OutputFlags, PreviewFlags};
 pub(crate) use ownership::OwnershipFlags;
-pub(crate) use remote::RemoteFlags;
+pub(crate) use remote::{ConnectionFlags, RemoteFlags};
 pub(crate) use selection::{FilterFlags, SelectionFlags};
 pub(crate) use transfer::TransferFlags;
+
+/// What a command with `--plan` does not take beside it: a plan says all of this itself. Ids of
+/// arguments and of groups of them, as clap names both; a group that holds another is empty.
+pub(crate) const SAID_BY_A_PLAN: [&str; 12] = [
+    "source",
+    "destination",
+    "FilterFlags",
+    "max_size",
+    "min_size",
+    "one_file_system",
+    "FidelityFlags",
+    "OwnershipFlags",
+    "rsh",
+    "agent_path",
+    "sudo",
+    "ssh_option",
+];
 
 /// Parses one group of flags alone, under the settings of the whole command.
 #[cfg(test)]

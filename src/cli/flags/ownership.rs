@@ -53,12 +53,9 @@ pub(crate) struct OwnershipFlags {
     from_fake_super: bool,
 }
 
-/// Both halves of `--chown`.
+/// Whom `--chown` gives all to; checked to have the form of it.
 #[derive(Clone, Debug)]
-struct Chown {
-    user: Option<String>,
-    group: Option<String>,
-}
+struct Chown(String);
 
 /// What one flag's commas separated.
 #[derive(Clone, Debug)]
@@ -67,19 +64,18 @@ struct Rules(Vec<String>);
 impl OwnershipFlags {
     /// Puts the mapping, and what it implies, into `options`.
     pub(crate) fn apply_to(&self, options: &mut SyncOptions) {
-        let mut usermap = joined(&self.usermap);
-        let mut groupmap = joined(&self.groupmap);
-        if let Some(chown) = &self.chown {
-            usermap.extend(chown.user.iter().map(|user| format!("*:{user}")));
-            groupmap.extend(chown.group.iter().map(|group| format!("*:{group}")));
-        }
-        options.fidelity.owner |= !usermap.is_empty();
-        options.fidelity.group |= !groupmap.is_empty();
-        options.ownership = Ownership {
+        let mut ownership = Ownership {
             numeric_ids: self.numeric_ids,
-            usermap,
-            groupmap,
+            usermap: joined(&self.usermap),
+            groupmap: joined(&self.groupmap),
         };
+        if let Some(Chown(owner)) = &self.chown {
+            // Its form was checked when the command line was read.
+            let _ = ownership.give_all_to(owner);
+        }
+        options.fidelity.owner |= !ownership.usermap.is_empty();
+        options.fidelity.group |= !ownership.groupmap.is_empty();
+        options.ownership = ownership;
         options.chmod = joined(&self.chmod);
         options.fake_super = self.fake_super;
         options.from_fake_super = self.from_fake_super;
@@ -91,20 +87,14 @@ fn joined(rules: &[Rules]) -> Vec<String> {
 }
 
 fn parse_chown(text: &str) -> Result<Chown, String> {
-    let (user, group) = text.split_once(':').unwrap_or((text, ""));
-    let given = |half: &str| (!half.is_empty()).then(|| half.to_owned());
-    match (given(user), given(group)) {
-        (None, None) => Err("give USER, :GROUP or USER:GROUP".to_owned()),
-        (user, group) => Ok(Chown { user, group }),
-    }
+    Ownership::default().give_all_to(text)?;
+    Ok(Chown(text.to_owned()))
 }
 
 fn parse_map(text: &str) -> Result<Rules, String> {
-    let rules = text.split(',').map(|rule| match rule.split_once(':') {
-        // An empty FROM matches ids without a name.
-        Some((_, to)) if !to.is_empty() => Ok(rule.to_owned()),
-        _ => Err(format!("{rule:?} is no rule: write FROM:TO")),
-    });
+    let rules = text
+        .split(',')
+        .map(|rule| Ownership::check_rule(rule).map(|()| rule.to_owned()));
     Ok(Rules(rules.collect::<Result<_, _>>()?))
 }
 

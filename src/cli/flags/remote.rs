@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::error::Error;
+use crate::events::Both;
 use crate::transport::RemoteOptions;
 
 use crate::units::parse_duration;
@@ -44,12 +45,6 @@ pub(crate) struct RemoteFlags {
     #[arg(long)]
     sudo: bool,
 
-    /// Keep the connection for the next run, for DURATION after this one
-    ///
-    /// A number with s, m, h or d: 90s, 10m. Without it the connection ends with the run.
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    persist: Option<Duration>,
-
     /// Give ARG to ssh; may be given several times
     ///
     /// As one word that ssh understands: `--ssh-option=-p2222`, `--ssh-option=-oPort=2222`.
@@ -61,6 +56,21 @@ pub(crate) struct RemoteFlags {
     )]
     ssh_option: Vec<String>,
 
+    #[command(flatten)]
+    connection: ConnectionFlags,
+}
+
+/// What is the user's to say of a connection, whoever says where it leads.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Remote host")]
+pub(crate) struct ConnectionFlags {
+    /// Keep the connection for the next run, for DURATION after this one
+    ///
+    /// A number with s, m, h or d: 90s, 10m. Without it the connection ends with the run, or with
+    /// a plan after a minute.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    persist: Option<Duration>,
+
     /// Give up when no connection stands after DURATION
     ///
     /// ConnectTimeout in ssh's configuration goes before it. With -e, of which nothing is known
@@ -71,17 +81,40 @@ pub(crate) struct RemoteFlags {
     connect_timeout: Duration,
 }
 
+impl ConnectionFlags {
+    /// The options for the transport, but for where to and how.
+    pub(crate) fn remote(&self) -> RemoteOptions {
+        RemoteOptions {
+            persist: self.persist,
+            agent_binary: PathBuf::from(THIS_PROGRAM),
+            connect_timeout: self.connect_timeout,
+            ..RemoteOptions::default()
+        }
+    }
+}
+
 impl RemoteFlags {
+    /// The options for both ends.
+    pub(crate) fn both(&self) -> Result<Both<RemoteOptions>, Error> {
+        let remote = self.remote()?;
+        Ok(Both {
+            source: remote.clone(),
+            destination: remote,
+        })
+    }
+
+    /// What is said beside how the host is reached, which a plan says.
+    pub(crate) fn connection(&self) -> &ConnectionFlags {
+        &self.connection
+    }
+
     /// The options for the transport.
     pub(crate) fn remote(&self) -> Result<RemoteOptions, Error> {
         let mut options = RemoteOptions {
             shell: self.rsh.clone(),
             agent_path: self.agent_path.clone().map(OsString::into_vec),
             sudo: self.sudo,
-            persist: self.persist,
-            agent_binary: PathBuf::from(THIS_PROGRAM),
-            connect_timeout: self.connect_timeout,
-            ..RemoteOptions::default()
+            ..self.connection.remote()
         };
         for words in &self.ssh_option {
             options.push_ssh_option(words)?;

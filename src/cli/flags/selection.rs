@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
 use crate::error::Error;
 use crate::filter::{self, FilterError};
@@ -149,7 +149,9 @@ impl FilterFlags {
 
 impl Args for FilterFlags {
     fn augment_args(cmd: Command) -> Command {
-        cmd.args(RuleFlag::ALL.map(RuleFlag::arg)).arg(
+        let names = RuleFlag::ALL.map(RuleFlag::name);
+        let group = ArgGroup::new("FilterFlags").multiple(true).args(names);
+        cmd.group(group).args(RuleFlag::ALL.map(RuleFlag::arg)).arg(
             Arg::new("from0")
                 .long("from0")
                 .short('0')

@@ -3,6 +3,7 @@
 
 use crate::apply::{Applier, ApplyOptions, Aside};
 use crate::error::{Error, Result};
+use crate::events::Side;
 use crate::filter::Rules;
 use crate::fs::{self, Abilities};
 use crate::manifest::record::RecordRules;
@@ -12,7 +13,8 @@ use crate::protocol::message::{DestinationHello, FromDestination, Mode, SourceHe
 use crate::session::destination::link::Incoming;
 use crate::session::destination::owners::Resolver;
 use crate::session::destination::{ContentInline, DestinationRole};
-use crate::session::root::{DestinationRoot, identify, refuse_nested, trash_name};
+use crate::session::fence::refuse_fenced;
+use crate::session::root::{DestinationRoot, identify, refuse_nested};
 
 /// What a destination keeps of what was asked for. What it stores in attributes of its own, it can
 /// hold though its filesystem cannot (`fake`).
@@ -64,6 +66,9 @@ impl DestinationRole<'_> {
                 self.root.as_os_str().as_encoded_bytes(),
                 rustix::io::Errno::NOENT,
             ));
+        }
+        if let Some(dir) = root.dir.as_ref().filter(|_| hello.single.is_none()) {
+            refuse_fenced(dir, self.root, Side::Destination, self.mode)?;
         }
         if self.mode == Mode::Sync {
             Aside::check(&root.nearest()?, &self.options.keep)?;
@@ -122,11 +127,10 @@ impl DestinationRole<'_> {
             return Ok(true);
         };
         let mut empty = true;
-        let trash = trash_name();
         dir.list(&mut fs::ListScratch::new(), &mut |name, _, _| {
             let counts = match &root.single {
                 Some(single) => single.as_bytes() == name,
-                None => name != trash.as_bytes(),
+                None => !fs::is_own_name(name),
             };
             empty &= !counts;
         })

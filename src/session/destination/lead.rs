@@ -15,7 +15,7 @@ use crate::session::destination::compare::Comparer;
 use crate::session::destination::plan::{Differing, Plan, differences};
 use crate::session::destination::tell::Teller;
 use crate::session::destination::{Session, abilities, counts};
-use crate::session::root::{DestinationRoot, trash_name};
+use crate::session::root::DestinationRoot;
 use crate::session::{scan_threads, state_notes, write_threads};
 
 impl Session<'_> {
@@ -69,7 +69,6 @@ impl Session<'_> {
             modes: &|_, mode| mode,
             fake_super: self.options().fake_super,
             only: root.single.clone(),
-            reserved: Some(trash_name()),
             links,
             lost: None,
             state: self.state,

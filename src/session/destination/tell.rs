@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::events::{
     Action, Changes, Churn, ChurnKind, Event, Item, Observer, Problem, Side, Summary,
 };
+use crate::manifest::scan::root_digest;
 use crate::path::RelPath;
 use crate::protocol::message::Scanned;
 use crate::session::destination::Session;
@@ -111,6 +112,12 @@ impl Session<'_> {
         let mut summary = self.counts.summary();
         summary.source_entries = scanned.entries;
         summary.source_bytes = scanned.bytes;
+        summary.digest = Some(root_digest(
+            &scanned.root,
+            scanned.deep,
+            scanned.links,
+            &self.rules,
+        ));
         summary.wire_sent_bytes = self.received.load(Ordering::Relaxed);
         summary.wire_received_bytes = self.outbox.sent_bytes();
         summary.differs |= summary.extraneous > 0 || self.counts.has_problems();

@@ -1,0 +1,268 @@
+//! The directory `.cutover-kept` of a root, with a folder for each kept state: its entries in
+//! `tree`, what they were in `index`, and in `state` how far keeping and restoring have come.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::root::Root;
+use super::remove::remove_tree;
+use crate::error::{Error, Result};
+use crate::fs::{self, Dir, Users};
+use crate::manifest::record::Entry;
+use crate::path::{Name, RelPath, escape};
+use crate::protocol::errand::KeepMeans;
+
+/// How a state file begins; the number is its layout's.
+const MAGIC: &[u8] = b"cutover kept 1\n";
+
+/// Far more than a state file takes.
+const LONGEST: u64 = 8 << 20;
+
+/// At the end of the name of a state that is not whole: not yet, or no more.
+const PARTIAL: &str = ".partial";
+
+/// At the end of the name of what was replaced by restoring a state.
+const REPLACED: &str = "-replaced";
+
+/// The shelf of a root.
+pub(super) struct Shelf<'a> {
+    root: &'a Root,
+    dir: Dir,
+}
+
+/// A state on the shelf.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct State {
+    /// How it was kept.
+    pub(super) means: KeepMeans,
+    /// How many entries it has.
+    pub(super) entries: u64,
+    /// The root's own entry; `None`: there was no root.
+    pub(super) root: Option<Entry>,
+    /// How far it has come.
+    pub(super) step: Step,
+    /// Once it is being restored: files whose content changed since it was kept.
+    pub(super) differing: Vec<String>,
+}
+
+/// What has been done with a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Step {
+    /// It is kept, whole.
+    Kept,
+    /// What is in the root is being moved away.
+    Away,
+    /// The root is empty, and the state is being moved up into it.
+    Up,
+    /// It is in the root.
+    Restored,
+}
+
+impl<'a> Shelf<'a> {
+    /// The root's shelf, if it has one.
+    pub(super) fn open(root: &'a Root) -> Result<Option<Shelf<'a>>> {
+        let dir = match root.dir.open_child(&fs::kept_name()) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+            dir => dir.map_err(|err| failed(root, "open", None, err))?,
+        };
+        let stat = dir
+            .stat_self()
+            .map_err(|err| failed(root, "stat", None, err))?;
+        // What is in it decides who owns files: it must be nobody else's.
+        if stat.meta.uid != Users::effective_uid() || stat.meta.mode & 0o022 != 0 {
+            return Err(Error::Refused(format!(
+                "{} can be written to by others than this user; look at it, and remove it",
+                escape(place(root).as_os_str().as_encoded_bytes())
+            )));
+        }
+        Ok(Some(Shelf { root, dir }))
+    }
+
+    /// The root's shelf, made if need be.
+    pub(super) fn create(root: &'a Root) -> Result<Shelf<'a>> {
+        root.keeping_mtime(|| match root.dir.make_dir(&fs::kept_name(), 0o700) {
+            Err(err) if err.kind() != io::ErrorKind::AlreadyExists => {
+                Err(failed(root, "create", None, err))
+            }
+            _ => Ok(()),
+        })?;
+        let gone = || failed(root, "open", None, io::ErrorKind::NotFound.into());
+        Shelf::open(root)?.ok_or_else(gone)
+    }
+
+    /// What is known of a state; `None` where there is none of this id.
+    pub(super) fn state(&self, id: &str) -> Result<Option<State>> {
+        let folder = match self.dir.open_child(&named(id, "")) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+            folder => folder.map_err(|err| self.failed("open", id, err))?,
+        };
+        read_state(&folder)
+            .map(Some)
+            .map_err(|err| self.failed("read", id, err))
+    }
+
+    /// Adds a state that `make` fills a folder with. It has its name once it is whole and durable.
+    pub(super) fn add(&self, id: &str, make: impl FnOnce(&Dir) -> Result<State>) -> Result<State> {
+        let partial = named(id, PARTIAL);
+        let failed = |act| move |err| self.failed(act, id, err);
+        remove_tree(&self.dir, &partial).map_err(failed("remove what is left of"))?;
+        self.dir
+            .make_dir(&partial, 0o700)
+            .map_err(failed("create"))?;
+        let folder = self.dir.open_child(&partial).map_err(failed("open"))?;
+        let made = make(&folder).and_then(|state| {
+            write_state(&folder, &state)
+                .and_then(|()| folder.sync_filesystem())
+                .and_then(|()| {
+                    self.dir
+                        .rename_noreplace(&partial, &self.dir, &named(id, ""))
+                })
+                .and_then(|()| self.dir.sync())
+                .map_err(failed("keep"))?;
+            Ok(state)
+        });
+        if made.is_err() {
+            // The failure is what counts; what stays is removed before the next attempt.
+            let _ = remove_tree(&self.dir, &partial);
+        }
+        made
+    }
+
+    /// Removes a state, and the shelf with the last one. Half a state has not its name any more.
+    pub(super) fn remove(&self, id: &str) -> Result<()> {
+        let (name, partial) = (named(id, ""), named(id, PARTIAL));
+        let remove = || {
+            remove_tree(&self.dir, &partial)?;
+            match self.dir.rename(&name, &self.dir, &partial) {
+                Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
+                renamed => renamed?,
+            }
+            self.dir.sync()?;
+            remove_tree(&self.dir, &partial)
+        };
+        remove().map_err(|err| self.failed("remove", id, err))?;
+        self.root
+            .keeping_mtime(|| match self.root.dir.remove_dir(&fs::kept_name()) {
+                Err(err) if err.kind() != io::ErrorKind::DirectoryNotEmpty => {
+                    Err(failed(self.root, "remove", None, err))
+                }
+                _ => Ok(()),
+            })
+    }
+
+    /// Refuses to go on while a state other than `but` is half restored: parts of the root are in
+    /// its folders.
+    pub(super) fn refuse_interrupted(&self, but: Option<&str>) -> Result<()> {
+        let names = super::names_in(&self.dir, &RelPath::root());
+        let names = names.map_err(|err| failed(self.root, "read", None, err))?;
+        for name in names {
+            let Ok(id) = std::str::from_utf8(name.as_bytes()) else {
+                continue;
+            };
+            if Some(id) == but || id.ends_with(PARTIAL) {
+                continue;
+            }
+            let step = self.state(id)?.map(|state| state.step);
+            if matches!(step, Some(Step::Away | Step::Up)) {
+                return Err(Error::Refused(format!(
+                    "restoring {id} in {} was interrupted; restore it again, which goes on with it",
+                    self.root.shown()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down how far a state has come; returns once that is durable.
+    pub(super) fn write(&self, id: &str, state: &State) -> Result<()> {
+        self.dir
+            .open_child(&named(id, ""))
+            .and_then(|folder| write_state(&folder, state))
+            .map_err(|err| self.failed("write", id, err))
+    }
+
+    /// The entries of a state.
+    pub(super) fn tree(&self, id: &str) -> Result<Dir> {
+        self.dir
+            .open_child(&named(id, ""))
+            .and_then(|folder| folder.open_child(&tree_name()))
+            .map_err(|err| self.failed("open", id, err))
+    }
+
+    /// What the entries of a state were.
+    pub(super) fn index(&self, id: &str) -> Result<File> {
+        self.dir
+            .open_child(&named(id, ""))
+            .and_then(|folder| folder.open_file(&index_name()))
+            .map_err(|err| self.failed("open the index of", id, err))
+    }
+
+    /// Lets go of what a restored state is not any more: only `state` still tells of it.
+    pub(super) fn clear(&self, id: &str) -> Result<()> {
+        self.dir
+            .open_child(&named(id, ""))
+            .and_then(|folder| remove_tree(&folder, &tree_name()))
+            .map_err(|err| self.failed("clear", id, err))
+    }
+
+    pub(super) fn failed(&self, act: &'static str, id: &str, err: io::Error) -> Error {
+        failed(self.root, act, Some(id), err)
+    }
+}
+
+/// What is replaced by restoring this state.
+pub(super) fn replaced(id: &str) -> String {
+    format!("{id}{REPLACED}")
+}
+
+/// Makes the two parts of a new state: its empty tree, and its empty index.
+pub(super) fn create_parts(folder: &Dir) -> io::Result<(Dir, File)> {
+    folder.make_dir(&tree_name(), 0o700)?;
+    let tree = folder.open_child(&tree_name())?;
+    Ok((tree, folder.create_new(&index_name())?))
+}
+
+fn place(root: &Root) -> PathBuf {
+    root.path.join(fs::kept_name().as_os_str())
+}
+
+fn failed(root: &Root, act: &'static str, id: Option<&str>, err: io::Error) -> Error {
+    let mut path = place(root);
+    path.extend(id);
+    Error::io(act, path.as_os_str().as_encoded_bytes(), err)
+}
+
+fn read_state(folder: &Dir) -> io::Result<State> {
+    let mut bytes = Vec::new();
+    let file = folder.open_file(&state_name())?;
+    file.take(LONGEST).read_to_end(&mut bytes)?;
+    let damaged = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
+    let body = bytes.strip_prefix(MAGIC);
+    let body = body.ok_or_else(|| damaged("another version of cutover kept it".to_string()))?;
+    postcard::from_bytes(body).map_err(|err| damaged(err.to_string()))
+}
+
+fn write_state(folder: &Dir, state: &State) -> io::Result<()> {
+    let bytes = postcard::to_extend(state, MAGIC.to_vec()).map_err(io::Error::other)?;
+    folder.replace_file(&state_name(), &bytes, 0o600)
+}
+
+fn state_name() -> Name {
+    named("state", "")
+}
+
+fn tree_name() -> Name {
+    named("tree", "")
+}
+
+fn index_name() -> Name {
+    named("index", "")
+}
+
+/// The name of an id with something at its end.
+fn named(id: &str, end: &str) -> Name {
+    Name::new(format!("{id}{end}").as_bytes()).expect("a short word of letters and digits")
+}

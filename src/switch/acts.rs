@@ -1,0 +1,522 @@
+//! What each step of a switch does. The steps of a rollback are in `undo`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::conductor::Conductor;
+use super::journal::{Journal, now_ms};
+use super::report::CheckReport;
+use super::step::Step;
+use super::stopped::{Running, counted};
+use super::watch::{Listener, Told};
+use crate::error::{Error, Result};
+use crate::events::{Observer, Side, Summary};
+use crate::options::{Compare, SyncOptions};
+use crate::plan::model::{FenceOff, KeepState, When};
+use crate::plan::{self, Resolved, ResolvedCheck, Tried, Verb, Verdict};
+use crate::protocol::errand::{Command, Database, Exit, FenceMeans, KeepMeans, Marker, MarkerRole};
+use crate::session::Mode;
+
+/// How often a check that does not hold yet is tried again.
+const CHECK_AGAIN: Duration = Duration::from_millis(500);
+
+impl Conductor<'_> {
+    /// Whether the plan gives a step anything to do.
+    pub(super) fn needs(&self, step: Step) -> bool {
+        let has = |verb, side| self.resolved.action(verb, side).is_some();
+        let hooks = |when| !self.resolved.hooks(when).is_empty();
+        match step {
+            Step::BeforeStop => hooks(When::BeforeStop),
+            Step::AfterStop => hooks(When::AfterStop),
+            Step::BeforeStart => hooks(When::BeforeStart),
+            Step::AfterSwitch => hooks(When::AfterSwitch),
+            Step::AfterRollback => hooks(When::AfterRollback),
+            Step::Stop => has(Verb::Stop, Side::Source),
+            Step::Doctor => has(Verb::Doctor, Side::Destination),
+            Step::Start => has(Verb::Start, Side::Destination),
+            Step::Status => has(Verb::Status, Side::Destination),
+            Step::StopDestination => has(Verb::Stop, Side::Destination),
+            Step::StartSource => has(Verb::Start, Side::Source),
+            Step::SourceStatus => has(Verb::Status, Side::Source),
+            Step::Checks => !self.resolved.checks().is_empty(),
+            _ => true,
+        }
+    }
+
+    /// Takes one step. What it returns is worth noting.
+    pub(super) fn perform(&mut self, step: Step, journal: &Journal) -> Result<Option<String>> {
+        match step {
+            Step::Preflight => self.preflight(),
+            Step::WarmSync => self.warm_sync(),
+            Step::Keep => self.keep(&journal.heading().id),
+            Step::BeforeStop => self.run_hooks(When::BeforeStop),
+            Step::Stop => self.stop(Side::Source),
+            Step::ProveStopped => self.prove_stopped(Side::Source).map(Some),
+            Step::AfterStop => self.run_hooks(When::AfterStop),
+            Step::FinalSync => self.final_sync(),
+            Step::Verify => self.verify(),
+            Step::Databases => self.check_databases(),
+            Step::Fence => self.fence_source(),
+            Step::BeforeStart => self.run_hooks(When::BeforeStart),
+            Step::Doctor => self.doctor(),
+            Step::Start => self.start(Side::Destination),
+            Step::Status => self.confirm_running(Side::Destination),
+            Step::Checks => self.try_checks(),
+            Step::AfterSwitch => self.run_hooks(When::AfterSwitch),
+            Step::StopDestination => self.stop(Side::Destination),
+            Step::ProveDestinationStopped => self.prove_stopped(Side::Destination).map(Some),
+            Step::Restore => self.restore(&journal.heading().id),
+            Step::Unfence => self.unfence_source(),
+            Step::StartSource => self.start(Side::Source),
+            Step::SourceStatus => self.confirm_running(Side::Source),
+            Step::AfterRollback => self.run_hooks(When::AfterRollback),
+        }
+    }
+
+    fn preflight(&mut self) -> Result<Option<String>> {
+        let findings = plan::preflight(self.resolved, self.hosts, self.cancel)?;
+        for finding in &findings {
+            self.watch.take(Told::Finding(finding.clone()));
+        }
+        let count = |verdict| findings.iter().filter(|one| one.verdict == verdict).count() as u64;
+        let (fails, warnings) = (count(Verdict::Fail), count(Verdict::Warning));
+        self.report.findings = findings;
+        match fails {
+            0 => Ok(Some(counted(warnings, "warning", "warnings"))),
+            _ => Err(Error::Refused(format!(
+                "the preflight found {} that would make the switch fail; `cutover plan check` \
+                 shows what to do",
+                counted(fails, "fault", "faults")
+            ))),
+        }
+    }
+
+    fn warm_sync(&mut self) -> Result<Option<String>> {
+        let summaries = self.sync_roots(Mode::Sync, &|_| {})?;
+        let churn: u64 = summaries.iter().map(|(_, summary)| summary.churn).sum();
+        Ok(Some(match churn {
+            0 => told_of(&summaries),
+            _ => format!(
+                "{}; {} changed meanwhile and come with the last sync",
+                told_of(&summaries),
+                counted(churn, "entry", "entries")
+            ),
+        }))
+    }
+
+    /// Syncs or compares all roots. Entries that failed are an error; churn is the caller's.
+    fn sync_roots(
+        &mut self,
+        mode: Mode,
+        tweak: &dyn Fn(&mut SyncOptions),
+    ) -> Result<Vec<(usize, Summary)>> {
+        let listener = Arc::new(Listener::new(Arc::clone(&self.watch)));
+        let observer: Arc<dyn Observer> = Arc::<Listener>::clone(&listener);
+        let summaries = plan::run_roots(self.resolved, mode, tweak, &observer, self.cancel)?;
+        let failed: u64 = summaries.iter().map(|(_, summary)| summary.problems).sum();
+        if failed > 0 {
+            return Err(Error::Failed(format!(
+                "{} could not be {}{}",
+                counted(failed, "entry", "entries"),
+                if mode == Mode::Sync {
+                    "synced"
+                } else {
+                    "compared"
+                },
+                listener.quoted()
+            )));
+        }
+        let differs = summaries.iter().any(|(_, summary)| summary.differs);
+        if mode == Mode::Verify && differs {
+            return Err(Error::Failed(format!(
+                "the two sides differ{}",
+                listener.quoted()
+            )));
+        }
+        for (at, summary) in &summaries {
+            self.report.root_was(*at, summary);
+        }
+        Ok(summaries)
+    }
+
+    fn keep(&mut self, id: &str) -> Result<Option<String>> {
+        let means = match self.resolved.plan.switch.keep {
+            KeepState::Auto => KeepMeans::Auto,
+            KeepState::Reflink => KeepMeans::Reflink,
+            KeepState::HardLink => KeepMeans::HardLink,
+            KeepState::Copy => KeepMeans::Copy,
+        };
+        let mut notes = Vec::new();
+        for root in self.root_paths(Side::Destination) {
+            let (means, entries) = self.hosts.destination.keep(&root, id, means)?;
+            let how = match means {
+                KeepMeans::Reflink => "by reflinks",
+                KeepMeans::HardLink => "by hard links",
+                KeepMeans::Copy => "as copies",
+                KeepMeans::Auto => "",
+            };
+            notes.push(format!(
+                "{root}: {} {how}",
+                counted(entries, "entry", "entries")
+            ));
+        }
+        Ok(Some(notes.join("; ")))
+    }
+
+    fn run_hooks(&mut self, when: When) -> Result<Option<String>> {
+        let hooks = self.resolved.hooks(when);
+        let count = hooks.len() as u64;
+        for (side, command) in hooks {
+            self.run_well(side, "a command of the plan", command)?;
+        }
+        Ok(Some(counted(count, "command", "commands")))
+    }
+
+    /// Stops a service that says that it runs, or that says nothing.
+    fn stop(&mut self, side: Side) -> Result<Option<String>> {
+        if self.is_running(side)? == Running::No {
+            return Ok(Some("it was not running".into()));
+        }
+        if let Some(command) = self.resolved.action(Verb::Stop, side) {
+            self.run_well(side, "the stop command", command)?;
+        }
+        Ok(None)
+    }
+
+    /// The last sync: whatever changes during it is an error, and so is a database set of which a
+    /// part changed.
+    fn final_sync(&mut self) -> Result<Option<String>> {
+        let before = self.stamps()?;
+        let summaries = self.sync_roots(Mode::Sync, &|_| {})?;
+        let churn: u64 = summaries.iter().map(|(_, summary)| summary.churn).sum();
+        if churn > 0 {
+            return Err(Error::Failed(format!(
+                "{} changed during the last sync, so something still writes to the source; \
+                 find it with `lsof`, stop it, then go on",
+                counted(churn, "entry", "entries")
+            )));
+        }
+        let changed: Vec<String> = match self.stamps()? {
+            after if after == before => Vec::new(),
+            after => before
+                .into_iter()
+                .filter(|(path, stamp)| after.get(path) != Some(stamp))
+                .map(|(path, _)| path)
+                .collect(),
+        };
+        if !changed.is_empty() {
+            return Err(Error::Failed(format!(
+                "databases were written to during the last sync: {}; stop what writes to them, \
+                 then go on",
+                changed.join(", ")
+            )));
+        }
+        Ok(Some(told_of(&summaries)))
+    }
+
+    /// What the databases of the source look like, so that a change is seen.
+    fn stamps(&mut self) -> Result<BTreeMap<String, [u8; 32]>> {
+        let mut stamps = BTreeMap::new();
+        for root in self.root_paths(Side::Source) {
+            for database in self.hosts.source.databases(&root, false)? {
+                stamps.insert(format!("{root}/{}", database.path), database.stamp);
+            }
+        }
+        Ok(stamps)
+    }
+
+    fn verify(&mut self) -> Result<Option<String>> {
+        let by_content = |options: &mut SyncOptions| options.compare = Compare::Checksum;
+        let summaries = self.sync_roots(Mode::Verify, &by_content)?;
+        let entries: u64 = summaries.iter().map(|(_, one)| one.source_entries).sum();
+        Ok(Some(format!(
+            "{} are equal, by content and in all that is preserved",
+            counted(entries, "entry", "entries")
+        )))
+    }
+
+    /// Takes away what would make a database older than it is, and has each checked.
+    fn check_databases(&mut self) -> Result<Option<String>> {
+        let (mut checked, mut stale) = (0_u64, 0_u64);
+        let pairs: Vec<(String, String)> = self
+            .root_paths(Side::Source)
+            .into_iter()
+            .zip(self.root_paths(Side::Destination))
+            .collect();
+        for (source, destination) in pairs {
+            let theirs = self.hosts.source.databases(&source, false)?;
+            let ours = self.hosts.destination.databases(&destination, false)?;
+            let names = stale_beside(&theirs, &ours);
+            if !names.is_empty() {
+                stale += names.len() as u64;
+                self.hosts.destination.discard(&destination, &names)?;
+            }
+            let ours = self.hosts.destination.databases(&destination, true)?;
+            checked += ours.len() as u64;
+            let faults: Vec<String> = ours
+                .iter()
+                .filter_map(|one| Some(format!("{}: {}", one.path, one.fault.as_ref()?)))
+                .collect();
+            if !faults.is_empty() {
+                return Err(Error::Failed(format!(
+                    "the integrity check found faults below {destination}: {}; \
+                     check the same databases at the source",
+                    faults.join("; ")
+                )));
+            }
+        }
+        let sound = format!("{} sound", counted(checked, "database", "databases"));
+        Ok(Some(match stale {
+            0 => sound,
+            _ => format!(
+                "{sound}, {} moved to the trash",
+                counted(stale, "stale companion", "stale companions")
+            ),
+        }))
+    }
+
+    fn fence_source(&mut self) -> Result<Option<String>> {
+        let roots = self.held_apart();
+        let destination = self.hosts.destination.name().to_string();
+        let plan = self.resolved.plan.name.clone();
+        let means = match self.resolved.plan.switch.fence {
+            FenceOff::Marker => None,
+            FenceOff::ReadOnly => Some(FenceMeans::ReadOnly),
+            FenceOff::Rename => Some(FenceMeans::Rename),
+        };
+        for (source, there) in roots {
+            let marker = Marker {
+                role: MarkerRole::Fenced,
+                plan: plan.clone(),
+                other: format!("{destination}:{there}"),
+                since_s: now_ms() / 1000,
+            };
+            let earlier = self.hosts.source.read_marker(&source)?;
+            if earlier
+                .as_ref()
+                .is_none_or(|old| old.role != MarkerRole::Fenced)
+            {
+                self.hosts.source.set_marker(&source, Some(marker))?;
+            }
+            if let Some(means) = means {
+                self.hosts.source.fence(&source, means, true)?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Source and destination of each root that is not within another.
+    pub(super) fn held_apart(&self) -> Vec<(String, String)> {
+        self.root_paths(Side::Source)
+            .into_iter()
+            .zip(self.root_paths(Side::Destination))
+            .collect()
+    }
+
+    /// Refuses to wake the destination while the source runs: whatever the journal says, it may
+    /// have been started by hand or by its supervisor.
+    pub(super) fn refuse_live_source(&mut self) -> Result<()> {
+        match self.is_running(Side::Source)? {
+            Running::Yes => Err(Error::Refused(
+                "the service runs on the source again, though it was stopped; stop it there \
+                 and keep its supervisor from starting it"
+                    .into(),
+            )),
+            Running::No | Running::Untold => Ok(()),
+        }
+    }
+
+    fn doctor(&mut self) -> Result<Option<String>> {
+        if let Some(command) = self.resolved.action(Verb::Doctor, Side::Destination) {
+            self.run_well(Side::Destination, "the doctor command", command)?;
+        }
+        Ok(None)
+    }
+
+    /// Starts a service unless it says that it runs.
+    fn start(&mut self, side: Side) -> Result<Option<String>> {
+        if self.is_running(side)? == Running::Yes {
+            return Ok(Some("it was running".into()));
+        }
+        if let Some(command) = self.resolved.action(Verb::Start, side) {
+            self.run_well(side, "the start command", command)?;
+        }
+        Ok(None)
+    }
+
+    /// Waits until a service says that it runs.
+    fn confirm_running(&mut self, side: Side) -> Result<Option<String>> {
+        let until = Instant::now() + STARTING;
+        while self.is_running(side)? == Running::No {
+            if Instant::now() >= until {
+                return Err(Error::Failed(format!(
+                    "the service does not run on the {} {} s after its start; read its log there",
+                    side.noun(),
+                    STARTING.as_secs()
+                )));
+            }
+            self.cancel.check()?;
+            thread::sleep(CHECK_AGAIN);
+        }
+        Ok(None)
+    }
+
+    fn try_checks(&mut self) -> Result<Option<String>> {
+        self.report.checks.clear();
+        let checks = self.resolved.checks();
+        let count = checks.len() as u64;
+        for check in checks {
+            let outcome = self.try_check(&check)?;
+            let (holds, said) = match outcome {
+                Ok(said) => (true, said),
+                Err(said) => (false, said),
+            };
+            self.report.checks.push(CheckReport {
+                name: check.name,
+                holds,
+                said,
+            });
+        }
+        let failed: Vec<String> = self
+            .report
+            .checks
+            .iter()
+            .filter(|check| !check.holds)
+            .map(|check| format!("{}: {}", check.name, check.said))
+            .collect();
+        match failed.is_empty() {
+            true => Ok(Some(format!("{} hold", counted(count, "check", "checks")))),
+            false => Err(Error::Failed(format!(
+                "{} of {count} do not hold: {}",
+                failed.len(),
+                failed.join("; ")
+            ))),
+        }
+    }
+
+    /// Tries a check until it holds or its time is over.
+    fn try_check(&mut self, check: &ResolvedCheck) -> Result<Result<String, String>> {
+        let until = Instant::now() + check.within;
+        loop {
+            let outcome = self.try_once(check)?;
+            if outcome.is_ok() || Instant::now() >= until {
+                return Ok(outcome);
+            }
+            self.cancel.check()?;
+            thread::sleep(CHECK_AGAIN);
+        }
+    }
+
+    fn try_once(&mut self, check: &ResolvedCheck) -> Result<Result<String, String>> {
+        let (command, contains) = match &check.what {
+            Tried::Probe(probe) => return self.hosts.destination.check(probe.clone()),
+            Tried::Command { command, contains } => (command.clone(), contains),
+        };
+        let mut wrote = String::new();
+        let mut take = |line: crate::protocol::errand::OutputLine| {
+            if wrote.len() < OUTPUT_BYTES {
+                wrote.push_str(&line.text);
+                wrote.push('\n');
+            }
+        };
+        let exit = self.hosts.destination.run(command, &mut take)?;
+        let last = wrote.lines().last().unwrap_or_default().to_string();
+        Ok(match (exit, contains) {
+            (Exit::Code(0), Some(text)) if !wrote.contains(text.as_str()) => Err(format!(
+                "it does not say {text:?}; the last that it wrote is {last:?}"
+            )),
+            (Exit::Code(0), _) => Ok(last),
+            (exit, _) => Err(format!(
+                "it {}; the last that it wrote is {last:?}",
+                super::stopped::ended(&exit)
+            )),
+        })
+    }
+}
+
+/// The commands of the plan that a step runs, for a preview.
+pub fn commands_of(step: Step, resolved: &Resolved) -> Vec<(Side, Command)> {
+    let one = |verb, side| {
+        let command = resolved.action(verb, side);
+        command.map(|command| (side, command)).into_iter().collect()
+    };
+    match step {
+        Step::BeforeStop => resolved.hooks(When::BeforeStop),
+        Step::AfterStop => resolved.hooks(When::AfterStop),
+        Step::BeforeStart => resolved.hooks(When::BeforeStart),
+        Step::AfterSwitch => resolved.hooks(When::AfterSwitch),
+        Step::AfterRollback => resolved.hooks(When::AfterRollback),
+        Step::Stop => one(Verb::Stop, Side::Source),
+        Step::ProveStopped => one(Verb::Status, Side::Source),
+        Step::Doctor => one(Verb::Doctor, Side::Destination),
+        Step::Start => one(Verb::Start, Side::Destination),
+        Step::Status => one(Verb::Status, Side::Destination),
+        Step::StopDestination => one(Verb::Stop, Side::Destination),
+        Step::ProveDestinationStopped => one(Verb::Status, Side::Destination),
+        Step::StartSource => one(Verb::Start, Side::Source),
+        Step::SourceStatus => one(Verb::Status, Side::Source),
+        _ => Vec::new(),
+    }
+}
+
+/// How long a service may take until it says that it runs.
+const STARTING: Duration = Duration::from_secs(60);
+
+/// How much of what a check's command writes is looked at, in bytes.
+const OUTPUT_BYTES: usize = 1 << 20;
+
+/// Companions of databases that the source does not have: written by an earlier life of the copy,
+/// and applied to the newer database if they stayed.
+fn stale_beside(theirs: &[Database], ours: &[Database]) -> Vec<String> {
+    let mut stale = Vec::new();
+    for database in ours {
+        let Some(theirs) = theirs.iter().find(|one| one.path == database.path) else {
+            continue;
+        };
+        for suffix in &database.beside {
+            if !theirs.beside.contains(suffix) {
+                stale.push(format!("{}{suffix}", database.path));
+            }
+        }
+    }
+    stale
+}
+
+fn told_of(summaries: &[(usize, Summary)]) -> String {
+    let sum = |of: fn(&Summary) -> u64| summaries.iter().map(|(_, one)| of(one)).sum::<u64>();
+    let entries = sum(|one| one.source_entries);
+    let sent = sum(|one| one.files_sent) + sum(|one| one.files_patched);
+    format!(
+        "{}, {} sent",
+        counted(entries, "entry", "entries"),
+        counted(sent, "file", "files")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database(path: &str, beside: &[&str]) -> Database {
+        Database {
+            path: path.into(),
+            stamp: [0; 32],
+            beside: beside.iter().map(ToString::to_string).collect(),
+            wal_bytes: 0,
+            fault: None,
+        }
+    }
+
+    #[test]
+    fn a_companion_that_the_source_lacks_is_stale() {
+        let theirs = [database("a.db", &["-wal"]), database("b.db", &[])];
+        let ours = [
+            database("a.db", &["-wal", "-shm"]),
+            database("b.db", &["-wal"]),
+            database("own.db", &["-wal"]),
+        ];
+        assert_eq!(stale_beside(&theirs, &ours), ["a.db-shm", "b.db-wal"]);
+    }
+}

@@ -1,0 +1,296 @@
+//! Takes the steps of a switch or a rollback in order, each written down before and after.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::journal::{Journal, What, clock};
+use super::live::Live;
+use super::report::Report;
+use super::step::{Again, ROLLBACK, SWITCH, Step};
+use super::watch::{Told, Watch};
+use crate::error::{Error, Result};
+use crate::events::{Cancel, Side};
+use crate::plan::model::OnFailure;
+use crate::plan::{Hosts, Loaded, Resolved};
+use crate::protocol::errand::{Command, Exit};
+
+/// What a switch is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// Go on with one that began earlier.
+    pub resume: bool,
+    /// Stop after this step: a rehearsal.
+    pub until: Option<Step>,
+    /// What a person says of steps whose end is not known.
+    pub settled: Vec<(Step, Settled)>,
+}
+
+/// What a person says of a step whose end is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It did its work.
+    Done,
+    /// It is to be done again.
+    Redo,
+}
+
+/// A plan, its hosts and its journal, and who is told.
+pub struct Conductor<'a> {
+    pub(super) resolved: &'a Resolved,
+    pub(super) hosts: &'a mut Hosts,
+    pub(super) watch: Arc<dyn Watch>,
+    pub(super) cancel: &'a Cancel,
+    pub(super) report: Report,
+    loaded: &'a Loaded,
+}
+
+impl<'a> Conductor<'a> {
+    /// Stands ready. Nothing is begun.
+    pub fn new(
+        loaded: &'a Loaded,
+        resolved: &'a Resolved,
+        hosts: &'a mut Hosts,
+        watch: Arc<dyn Watch>,
+        cancel: &'a Cancel,
+    ) -> Conductor<'a> {
+        let report = Report::of(resolved, hosts.source.name(), hosts.destination.name());
+        Conductor {
+            resolved,
+            hosts,
+            watch,
+            cancel,
+            report,
+            loaded,
+        }
+    }
+
+    /// The steps that a switch of this plan has, or with `rollback` the way back from all of it.
+    pub fn steps(&self, rollback: bool) -> Vec<Step> {
+        let all: &[Step] = if rollback { &ROLLBACK } else { &SWITCH };
+        let needed = |step: &&Step| self.needs(**step);
+        all.iter().filter(needed).copied().collect()
+    }
+
+    /// Switches. The report tells how far it came, whether it succeeded or not.
+    ///
+    /// # Errors
+    ///
+    /// What the step said that failed, with which side is live and what can be done. Where the
+    /// plan says so, the way back has been gone by then.
+    pub fn switch(&mut self, order: &Order) -> Result<()> {
+        let mut journal = match order.resume {
+            true => Journal::open(self.loaded)?,
+            false => Journal::create(self.loaded)?,
+        };
+        if let Some(end) = journal.end() {
+            return Err(Error::Usage(match end {
+                What::Switched => "this switch is through: the destination is the live side".into(),
+                _ => "this switch was rolled back: start a new one without --resume".to_string(),
+            }));
+        }
+        if ROLLBACK.iter().any(|step| journal.has_begun(*step)) {
+            return Err(Error::Refused(format!(
+                "this switch is being rolled back: go on with `cutover rollback {}`",
+                self.loaded.path.display()
+            )));
+        }
+        let steps = self.steps(false);
+        let outcome = self.go(&steps, order, &mut journal);
+        if outcome.is_ok() && order.until.is_none_or(|last| Some(&last) == steps.last()) {
+            journal.note(None, What::Switched, None)?;
+        }
+        self.report.read(&journal);
+        match outcome {
+            Err(err) if self.goes_back(&journal, &err) => self.go_back(journal, err),
+            Err(err) => Err(self.with_way_out(&journal, err)),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Goes back: the destination as it was, the source live.
+    ///
+    /// # Errors
+    ///
+    /// As with [`Conductor::switch`].
+    pub fn rollback(&mut self, order: &Order) -> Result<()> {
+        let mut journal = Journal::open(self.loaded)?;
+        if journal.end() == Some(What::RolledBack) {
+            return Err(Error::Usage(
+                "this switch was rolled back already: the source is the live side".into(),
+            ));
+        }
+        self.undo(order, &mut journal)
+            .map_err(|err| self.with_way_out(&journal, err))
+    }
+
+    fn undo(&mut self, order: &Order, journal: &mut Journal) -> Result<()> {
+        let steps = self.steps_back(journal);
+        let outcome = self.go(&steps, order, journal);
+        if outcome.is_ok() {
+            journal.note(None, What::RolledBack, None)?;
+        }
+        self.report.read(journal);
+        outcome
+    }
+
+    /// Whether the plan wants a failure to lead back by itself: not an interrupt, which a person
+    /// made, and not before there is anything to go back from.
+    fn goes_back(&self, journal: &Journal, err: &Error) -> bool {
+        self.resolved.plan.switch.on_failure == OnFailure::Rollback
+            && !matches!(err, Error::Interrupted)
+            && journal.has_begun(Step::Stop)
+    }
+
+    fn go_back(&mut self, mut journal: Journal, cause: Error) -> Result<()> {
+        match self.undo(&Order::default(), &mut journal) {
+            Ok(()) => Err(Error::Failed(format!(
+                "{cause}\nThe switch was rolled back, as the plan says: {}.",
+                Live::after(journal.records())
+            ))),
+            Err(err) => Err(self.with_way_out(
+                &journal,
+                Error::Failed(format!("{cause}\nThe rollback failed too: {err}")),
+            )),
+        }
+    }
+
+    /// Adds to an error which side is live and what can be done.
+    fn with_way_out(&self, journal: &Journal, err: Error) -> Error {
+        let live = Live::after(journal.records());
+        let plan = self.loaded.path.display();
+        let back = ROLLBACK.iter().any(|step| journal.has_begun(*step));
+        let ways = match back {
+            true => format!("To go on: cutover rollback {plan}"),
+            false => format!(
+                "To go on: cutover switch --resume {plan}\nTo go back: cutover rollback {plan}"
+            ),
+        };
+        let text = format!("{err}\nAt this moment {live}.\n{ways}");
+        match err {
+            Error::Interrupted => Error::Stopped(text),
+            Error::Refused(_) => Error::Refused(text),
+            Error::Locked(_) => err,
+            Error::Connection(_) | Error::Protocol(_) => Error::Connection(text),
+            _ => Error::Failed(text),
+        }
+    }
+
+    fn go(&mut self, steps: &[Step], order: &Order, journal: &mut Journal) -> Result<()> {
+        for (at, &step) in steps.iter().enumerate() {
+            if self.is_done(step, order, journal)? {
+                self.watch.take(Told::Skipped { step });
+            } else {
+                self.cancel.check()?;
+                self.watch.take(Told::Began {
+                    step,
+                    number: at + 1,
+                    of: steps.len(),
+                });
+                self.take_step(step, journal)?;
+            }
+            if order.until == Some(step) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a step need not be taken: it ended, or a person says that it did.
+    fn is_done(&self, step: Step, order: &Order, journal: &mut Journal) -> Result<bool> {
+        // Looking again costs little, and what was found last time may not be so any more.
+        if step == Step::Preflight && !journal.has_begun(Step::Stop) {
+            return Ok(false);
+        }
+        let Some(last) = journal.last(step) else {
+            return Ok(false);
+        };
+        if last.what == What::Ended {
+            return Ok(true);
+        }
+        if step.again() != Again::Never {
+            return Ok(false);
+        }
+        let began = clock(last.at_ms);
+        match order.settled.iter().find(|(settled, _)| *settled == step) {
+            Some((_, Settled::Redo)) => Ok(false),
+            Some((_, Settled::Done)) => {
+                journal.note(Some(step), What::Ended, Some("said to be done".into()))?;
+                Ok(true)
+            }
+            None => Err(Error::Refused(format!(
+                "`{name}` was begun {began} and did not end well, or its end was not heard of, \
+                 and doing it twice may do harm. Look at what it did, then say so: \
+                 `--done {name}` if it did its work, `--redo {name}` to run it again",
+                name = step.name(),
+            ))),
+        }
+    }
+
+    fn take_step(&mut self, step: Step, journal: &mut Journal) -> Result<()> {
+        let started = Instant::now();
+        // Found out before it is written down that the step began: nothing has.
+        if step.wakes_destination() {
+            self.refuse_live_source()?;
+        }
+        journal.note(Some(step), What::Began, None)?;
+        match self.perform(step, journal) {
+            Ok(note) => {
+                journal.note(Some(step), What::Ended, note.clone())?;
+                self.watch.take(Told::Ended {
+                    step,
+                    note,
+                    elapsed: started.elapsed(),
+                });
+                Ok(())
+            }
+            Err(err) => {
+                let why = err.to_string();
+                // The step's own error is the better one to hear of.
+                let _ = journal.note(Some(step), What::Failed, Some(why.clone()));
+                self.watch.take(Told::Failed { step, why });
+                Err(err)
+            }
+        }
+    }
+
+    /// Runs a command of the plan; any end but an exit with 0 is an error.
+    pub(super) fn run_well(&mut self, side: Side, what: &str, command: Command) -> Result<()> {
+        let line = command.words.join(" ");
+        match self.run_aloud(side, command)? {
+            Exit::Code(0) => Ok(()),
+            exit => Err(Error::Failed(format!(
+                "{what} on the {} failed: `{line}` {}; what it wrote is above",
+                side.noun(),
+                super::stopped::ended(&exit)
+            ))),
+        }
+    }
+
+    fn run_aloud(&mut self, side: Side, command: Command) -> Result<Exit> {
+        let watch = Arc::clone(&self.watch);
+        let mut tell = |line| watch.take(Told::Output { side, line });
+        self.hosts.of(side).run(command, &mut tell)
+    }
+
+    /// Runs a command of which only the exit counts.
+    pub(super) fn run_quietly(&mut self, side: Side, command: Command) -> Result<Exit> {
+        self.hosts.of(side).run(command, &mut |_| {})
+    }
+
+    /// The paths of all roots on a side that are not within another.
+    pub(super) fn root_paths(&self, side: Side) -> Vec<String> {
+        let roots = self.resolved.roots.iter();
+        roots
+            .filter(|root| root.held_by.is_none() && root.present)
+            .map(|root| match side {
+                Side::Source => root.source.clone(),
+                Side::Destination => root.destination.clone(),
+            })
+            .collect()
+    }
+
+    /// The report so far.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+}
