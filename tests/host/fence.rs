@@ -2,11 +2,7 @@
 
 use std::fs;
 
-use cutover::events::{Cancel, Silent};
-use cutover::options::SyncOptions;
 use cutover::protocol::errand::{FenceMeans, KeepMeans, Marker, MarkerRole};
-use cutover::session::{Job, Mode};
-use cutover::transport::{Location, RemoteOptions};
 
 use crate::common::dump::Dump;
 use crate::common::lab::{Lab, Route};

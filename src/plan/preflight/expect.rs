@@ -176,7 +176,7 @@ fn judge_one(
             let others = others(view, &answered.others);
             if !others.is_empty() {
                 let named = some(&others, others.len() as u64, ", ");
-                findings.warning("expected", format!("not in the plan: {named}"), message);
+                findings.fail("expected", format!("not in the plan: {named}"), message);
             }
         }
     }
