@@ -12,6 +12,7 @@ test: prerequisites
 # Two hundred kills at random moments for each side, instead of twenty.
 soak: prerequisites
 	CUTOVER_SOAK=1 cargo test --release --test sync -- crash
+	CUTOVER_SOAK=1 cargo test --release --test host -- silence killed
 
 # Functions first, then whole runs against rsync, cp and tar.
 bench:

@@ -6,8 +6,8 @@
 //! followed, however the tree is changed meanwhile. All errors are [`std::io::Error`]; who calls
 //! knows the path and the act and says them.
 
-mod account;
 mod acl;
+mod as_user;
 mod child;
 mod copy;
 mod dir;
@@ -29,8 +29,8 @@ mod users;
 mod volume;
 mod xattr;
 
-pub use account::{Account, as_account};
 pub use acl::Acl;
+pub use as_user::as_user;
 pub use child::lead_session;
 pub use copy::{
     Copied, CopyMeans, Sparse, advise_dont_need, advise_sequential, allocate, clone_file,
@@ -41,7 +41,7 @@ pub use fake_entry::{
     overlay_fake_stat, read_fake_target, read_fake_xattrs, write_fake_stat, write_fake_xattrs,
 };
 pub use meta::{Target, set_mode, set_mtime, set_owner};
-pub use mounts::Mounts;
+pub use mounts::{Mounts, unescape_mountinfo};
 pub use own::{is_own_name, kept_name, marker_name, trash_name};
 pub use probe::{Abilities, probe, probe_untouched, shows_writes, source_granularity};
 pub use process::{Process, boot_id};

@@ -27,7 +27,7 @@ impl Mounts {
             .split(|&byte| byte == b'\n')
             .filter_map(|line| line.split(|&byte| byte == b' ').nth(4));
         let below = points.filter_map(|point| {
-            let point = PathBuf::from(OsStr::from_bytes(&unescape(point)));
+            let point = PathBuf::from(OsStr::from_bytes(&unescape_mountinfo(point)));
             let below = point.strip_prefix(root).ok()?;
             RelPath::new(below.as_os_str().as_bytes()).ok()
         });
@@ -46,8 +46,8 @@ impl Mounts {
     }
 }
 
-/// Undoes the kernel's `\ooo` for blanks and backslashes.
-fn unescape(escaped: &[u8]) -> Vec<u8> {
+/// Undoes the kernel's `\ooo` for blanks and backslashes in `/proc/PID/mountinfo` and `maps`.
+pub fn unescape_mountinfo(escaped: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(escaped.len());
     let mut rest = escaped;
     while let Some((&byte, after)) = rest.split_first() {
@@ -89,7 +89,11 @@ mod tests {
             ("a\\04", "a\\04"),
             ("\\9990", "\\9990"),
         ] {
-            assert_eq!(unescape(escaped.as_bytes()), plain.as_bytes(), "{escaped}");
+            assert_eq!(
+                unescape_mountinfo(escaped.as_bytes()),
+                plain.as_bytes(),
+                "{escaped}"
+            );
         }
     }
 

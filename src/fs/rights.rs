@@ -40,8 +40,8 @@ mod tests {
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt;
 
-    use super::super::account::tests::{nobody, open_to_all};
-    use super::super::as_account;
+    use super::super::as_user;
+    use super::super::as_user::tests::{nobody, open_to_all};
     use super::super::testing::{Mounted, Place, has_root, name};
     use super::*;
 
@@ -57,7 +57,7 @@ mod tests {
             let path = place.path().join(file);
             std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
         }
-        let seen = as_account(&nobody(), || {
+        let seen = as_user(&nobody(), || {
             let dir = Dir::open_root(place.path()).unwrap();
             let files = ["open", "closed"].map(|file| may_read(&dir, &name(file)));
             (

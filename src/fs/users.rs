@@ -8,8 +8,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use uzers::os::unix::UserExt;
 use uzers::{Groups as _, Users as _, UsersCache};
 
-use super::account::Account;
-
 /// The system's users and groups. Every answer is kept, "nobody" too: a tree has millions of
 /// files and a handful of owners, and a directory service may take its time.
 #[derive(Default)]
@@ -59,22 +57,6 @@ impl Users {
             None => self.cache().get_user_by_uid(Users::effective_uid())?,
         };
         Some(user.home_dir().to_path_buf())
-    }
-
-    /// The numbers of user `name` with all groups, as a login would set them.
-    pub fn account_of(&self, name: &str) -> Option<Account> {
-        let user = self.cache().get_user_by_name(name)?;
-        let gid = user.primary_group_id();
-        let groups = user.groups().unwrap_or_default();
-        let mut groups: Vec<u32> = groups.iter().map(|group| group.gid()).collect();
-        if !groups.contains(&gid) {
-            groups.push(gid);
-        }
-        Some(Account {
-            uid: user.uid(),
-            gid,
-            groups,
-        })
     }
 
     fn cache(&self) -> MutexGuard<'_, UsersCache> {
@@ -165,9 +147,6 @@ mod tests {
         assert_eq!(users.uid_of(b"root"), Some(0));
         assert_eq!(users.gid_of(b"root"), Some(0));
         assert_eq!(users.home_of(Some("root")), Some("/root".into()));
-        let account = users.account_of("root").unwrap();
-        assert_eq!((account.uid, account.gid), (0, 0));
-        assert!(account.groups.contains(&0));
     }
 
     #[test]
@@ -186,7 +165,6 @@ mod tests {
             assert_eq!(users.group_name(3_999_999_999), None);
             assert_eq!(users.uid_of(b"no such user\0"), None);
             assert_eq!(users.gid_of(b"\xff"), None);
-            assert_eq!(users.account_of("no such user"), None);
         }
     }
 

@@ -401,6 +401,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_message_in_its_turn_waits_until_others_are_written() {
+        let outbox = Outbox::new(0);
+        let under_way = |outbox: &Outbox| outbox.lock().frames.len();
+        for _ in 0..FRAMES_IN_TURN {
+            outbox.say_in_turn(&0_u8).unwrap();
+        }
+        std::thread::scope(|scope| {
+            let next = scope.spawn(|| outbox.say_in_turn(&0_u8));
+            std::thread::sleep(Duration::from_millis(20));
+            assert_eq!(under_way(&outbox), FRAMES_IN_TURN);
+            assert!(outbox.next().is_some());
+            assert!(next.join().unwrap().is_ok());
+            assert_eq!(under_way(&outbox), FRAMES_IN_TURN);
+            let never = scope.spawn(|| outbox.say_in_turn(&0_u8));
+            std::thread::sleep(Duration::from_millis(20));
+            outbox.break_off();
+            assert!(never.join().unwrap().is_err());
+        });
+    }
+
+    #[test]
     fn what_a_frame_overdrew_is_paid_back_before_the_next() {
         let outbox = Outbox::new(1);
         let under_way = |outbox: &Outbox| outbox.lock().frames.len();

@@ -142,10 +142,12 @@ impl<'a> Tmpfs<'a> {
 }
 
 /// A filesystem in a file, unmounted when dropped.
+#[allow(dead_code, reason = "few test crates need another kind of disk")]
 pub struct LoopMount<'a> {
     point: &'a Path,
 }
 
+#[allow(dead_code, reason = "as above")]
 impl<'a> LoopMount<'a> {
     /// Makes a filesystem of 512 MiB in the new file `image` and mounts it at `point`, which is made
     /// if missing. `None`, visibly, where the kernel does not mount it: in a container without loop

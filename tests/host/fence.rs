@@ -57,10 +57,12 @@ fn names_of_ours_are_not_synced_and_not_deleted() {
     assert!(!lab.dst.join("gone").exists());
     lab.between("diff", &[]).ok();
     lab.between("verify", &[]).ok();
+    lab.source("m . @5");
     let manifest = lab.path("manifest");
     lab.cutover(["manifest", "-o", text(&manifest), text(&lab.src)])
         .ok();
     fs::remove_dir_all(lab.src.join(".cutover-kept")).unwrap();
+    lab.source("m . @5");
     lab.cutover(["verify", text(&manifest), text(&lab.src)])
         .ok();
     host.finish().unwrap();
@@ -68,8 +70,8 @@ fn names_of_ours_are_not_synced_and_not_deleted() {
 
 #[test]
 fn a_fenced_root_is_synced_neither_from_nor_to() {
-    let lab = Lab::with_source("f a 'x'");
-    lab.destination("f a 'x'");
+    let lab = Lab::with_source("f a 'x' @5\n m . @5");
+    lab.destination("f a 'x' @5\n m . @5");
     let mut host = far(&lab);
     for fenced in [&lab.src, &lab.dst] {
         host.set_marker(text(fenced), Some(marker(MarkerRole::Fenced)))

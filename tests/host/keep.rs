@@ -15,7 +15,7 @@ use crate::common::dump::{Dump, assert_same_dumps};
 use crate::common::lab::Lab;
 use crate::common::prerequisites::{LoopMount, Tmpfs};
 use crate::common::tree::{Noise, deeper_than_a_system_call, every_kind, tree};
-use crate::{far, needs, text};
+use crate::{far, far_by_user, needs, text};
 
 const MEANS: [KeepMeans; 3] = [KeepMeans::Auto, KeepMeans::HardLink, KeepMeans::Copy];
 
@@ -246,6 +246,48 @@ fn another_users_shelf_is_not_trusted() {
 }
 
 #[test]
+fn a_plain_user_keeps_and_restores_what_is_theirs() {
+    needs!(Root);
+    for means in MEANS {
+        let lab = Lab::new();
+        lab.destination(
+            r"
+            f a 'old' 0600 1234:1234 @5 user.a=1
+            f read-only 'old' 0400 1234:1234 @5
+            d closed 0555 1234:1234 @6
+            f closed/b 'old' 1234:1234 @7
+            l link -> a 1234:1234
+            m closed 0555 1234:1234 @6
+            m . 0755 1234:1234 @8
+            ",
+        );
+        let before = Dump::of(&lab.dst);
+        let mut host = far_by_user(&lab, 1234);
+        assert_eq!(host.facts().unwrap().uid, 1234);
+        let root = text(&lab.dst);
+        assert_eq!(host.keep(root, "s", means).unwrap().1, 5);
+        lab.destination("r a\n r closed\n f a 'new' 1234:1234\n d closed 0500 1234:1234");
+        host.restore(root, "s").unwrap();
+        assert_back(&mut host, &lab.dst, &before, "s");
+        host.finish().unwrap();
+    }
+}
+
+#[test]
+fn a_plain_user_is_told_what_cannot_be_kept() {
+    needs!(Root);
+    let lab = Lab::new();
+    lab.destination("f a 'x' 1234:1234\n d theirs 99:99\n m . 0755 1234:1234");
+    let mut host = far_by_user(&lab, 1234);
+    let err = host.keep(text(&lab.dst), "s", KeepMeans::Auto).unwrap_err();
+    assert_eq!(err.class(), ErrorClass::Refused, "{err}");
+    assert!(err.to_string().contains("owner"), "{err}");
+    let left = fs::read_dir(lab.dst.join(".cutover-kept")).unwrap();
+    assert_eq!(left.count(), 0);
+    host.finish().unwrap();
+}
+
+#[test]
 fn entries_are_discarded_to_the_trash() {
     let lab = Lab::new();
     lab.destination("f db 'x'\n f db-wal 'stale'\n f d/e/f 'x'");
@@ -296,10 +338,19 @@ fn until_it_survives<T>(
     unreachable!()
 }
 
+/// How often each way of keeping is put to the test; `make soak` asks for the long one.
+fn rounds() -> usize {
+    if std::env::var_os("CUTOVER_SOAK").is_some() {
+        30
+    } else {
+        1
+    }
+}
+
 #[test]
 fn an_agent_that_is_killed_leaves_nothing_that_doing_it_again_does_not_finish() {
     let mut noise = Noise::seeded(b"kept");
-    for (round, means) in MEANS.into_iter().cycle().take(9).enumerate() {
+    for (round, means) in MEANS.repeat(rounds()).into_iter().enumerate() {
         let lab = Lab::new();
         for n in 0..150 {
             let text = format!(
@@ -312,6 +363,8 @@ fn an_agent_that_is_killed_leaves_nothing_that_doing_it_again_does_not_finish() 
         }
         lab.destination("m . 0750 @9.5");
         let before = Dump::of(&lab.dst);
+        // There already: who dies right after making it cannot put the root's time right again.
+        lab.destination("d .cutover-kept 0700\n m . @9.5");
         let root = text(&lab.dst);
         until_it_survives(&lab, &mut noise, |host| host.keep(root, "s", means));
         for n in 0..150 {

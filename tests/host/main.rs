@@ -21,7 +21,7 @@ use cutover::session::Host;
 use cutover::transport::{RemoteOptions, RemotePath};
 
 use common::lab::{FAR, Lab};
-use common::run::BINARY;
+use common::run::{BINARY, install};
 
 /// Who starts the agent of tests, and needs nothing of the host's name.
 fn remote(host: &str) -> RemotePath {
@@ -38,6 +38,26 @@ fn far(lab: &Lab) -> Host {
     let options = RemoteOptions {
         shell: lab.far_options()[1].to_str().map(str::to_string),
         agent_path: Some(BINARY.into()),
+        ..RemoteOptions::default()
+    };
+    Host::reach(&remote(FAR), &options, &Silent, &Cancel::new()).unwrap()
+}
+
+/// The same for a user with this id, without any privilege; only root can.
+fn far_by_user(lab: &Lab, uid: u32) -> Host {
+    // The build directory may be in a place that only this user can enter.
+    let binary = lab.path("cutover");
+    install(Path::new(BINARY), &binary);
+    for (_, dir) in lab.home(FAR) {
+        std::os::unix::fs::chown(dir, Some(uid), Some(uid)).unwrap();
+    }
+    let script = lab.far_options()[1].clone();
+    let script = script.to_str().unwrap();
+    let options = RemoteOptions {
+        shell: Some(format!(
+            "setpriv --reuid {uid} --regid {uid} --clear-groups {script}"
+        )),
+        agent_path: Some(binary.into_os_string().into_encoded_bytes()),
         ..RemoteOptions::default()
     };
     Host::reach(&remote(FAR), &options, &Silent, &Cancel::new()).unwrap()

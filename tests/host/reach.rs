@@ -15,6 +15,8 @@ use cutover::protocol::message::Open;
 use cutover::session::Host;
 use cutover::transport::RemoteOptions;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::common::lab::Lab;
 use crate::common::run::BINARY;
 use crate::common::sshd::{HOST, Sshd};
@@ -214,6 +216,43 @@ fn an_agent_whose_near_side_dies_ends_what_it_runs() {
     let (sender, ended) = mpsc::channel();
     thread::spawn(move || sender.send(agent.wait().unwrap()));
     ended.recv_timeout(SOON).expect("the agent ends");
+}
+
+#[test]
+fn a_command_does_not_outlive_its_agent() {
+    let lab = Lab::new();
+    let mut host = far(&lab);
+    let agent = *lab.far_pids().last().unwrap();
+    let mut group = String::new();
+    let ended = host.run(shell("echo $$; exec sleep 1000"), &mut |line| {
+        group = line.text;
+        kill_process(Pid::from_raw(agent as i32).unwrap(), Signal::KILL).unwrap();
+    });
+    assert_eq!(ended.unwrap_err().class(), ErrorClass::Connection);
+    wait_until_gone(&group);
+}
+
+#[test]
+fn silence_is_not_the_end() {
+    // Longer than the minute after which an end without heartbeats is given up.
+    if std::env::var_os("CUTOVER_SOAK").is_none() {
+        return;
+    }
+    let lab = Lab::new();
+    let mut host = far(&lab);
+    for _ in 0..2 {
+        let silent = Command {
+            timeout: Duration::from_secs(600),
+            ..shell("sleep 75; echo done")
+        };
+        let (exit, lines) = lines_of(&mut host, silent);
+        assert_eq!(
+            (exit, &lines[..]),
+            (Exit::Code(0), &["done".to_string()][..])
+        );
+        thread::sleep(Duration::from_secs(75));
+    }
+    host.finish().unwrap();
 }
 
 #[test]

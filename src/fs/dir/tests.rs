@@ -219,7 +219,7 @@ fn a_fifo_in_the_place_of_a_listed_file_is_not_read() {
         .custom_flags(OFlags::NONBLOCK.bits() as i32)
         .open(place.path().join("file"))
         .unwrap();
-    io::Write::write_all(&mut held, b"for another").unwrap();
+    Write::write_all(&mut held, b"for another").unwrap();
     place.dir.open_listed_file(&fifo).unwrap_err();
     let mut still = [0; 11];
     io::Read::read_exact(&mut held, &mut still).unwrap();

@@ -29,11 +29,20 @@ const HEAD_BYTES: u64 = 16 << 10;
 /// Larger files are no keys, and are not opened.
 const KEY_FILE_BYTES: u64 = 256 << 10;
 
+/// Directories of installed packages: what is in them has been published.
+const PACKAGES: [&str; 4] = [
+    "node_modules",
+    "site-packages",
+    "dist-packages",
+    "__pycache__",
+];
+
 /// The exposed secrets below `root`, by name below it, sorted; of more than a thousand the last
 /// text says how many others there are.
 ///
 /// What is a secret is said by the patterns `secrets`, as in filters (a directory stands for all
-/// below it), by names that are secrets everywhere, and by what a file begins with.
+/// below it), by names that are secrets everywhere, and by what a file begins with. Installed
+/// packages are passed over.
 pub(super) fn find(root: &str, secrets: &[String], cancel: &Cancel) -> Result<Vec<String>> {
     let rules: Vec<_> = secrets.iter().map(|p| exclude(p.as_bytes())).collect();
     let rules = Rules::parse(&rules).map_err(|err| Error::Usage(err.to_string()))?;
@@ -92,6 +101,12 @@ impl Visit for Search<'_> {
             self.exposed.push(found.path().to_string());
         }
     }
+
+    fn enters(&self, name: &Name) -> bool {
+        !PACKAGES
+            .iter()
+            .any(|packages| packages.as_bytes() == name.as_bytes())
+    }
 }
 
 impl Search<'_> {
@@ -142,14 +157,13 @@ impl Search<'_> {
         if verdict.is_excluded() {
             return true;
         }
-        let head = match stat.meta.size <= KEY_FILE_BYTES {
-            true => head_of(found),
-            false => Vec::new(),
-        };
-        match secrets::by_name(name) {
+        let is_program = stat.meta.mode & 0o111 != 0;
+        match secrets::by_name(name, is_program) {
             secrets::Named::Secret => true,
-            secrets::Named::Key => !secrets::is_public_key_material(&head),
-            secrets::Named::Plain => secrets::holds_key(&head),
+            secrets::Named::Key => !secrets::is_public_key_material(&head_of(found)),
+            secrets::Named::Plain => {
+                stat.meta.size <= KEY_FILE_BYTES && secrets::holds_key(&head_of(found))
+            }
         }
     }
 }
@@ -206,6 +220,11 @@ mod tests {
         tree.file("unsuspicious", KEY);
         tree.file("state/age.txt", "# made today\nAGE-SECRET-KEY-1QQQ\n");
         tree.file("chain.pem", "-----BEGIN CERTIFICATE-----\nMII\n");
+        tree.file("node_modules/x/test/server.key", KEY);
+        tree.file("bin/git-credential", "#!/bin/sh");
+        tree.chmod("bin/git-credential", 0o755);
+        let authorities = "-----BEGIN CERTIFICATE-----\nMII\n".repeat(10_000);
+        tree.file("authorities.pem", authorities);
         tree.file("server.pem", format!("-----BEGIN CERTIFICATE-----\n{KEY}"));
         let before = tree.snapshot();
         let expected = [

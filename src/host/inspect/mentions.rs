@@ -111,7 +111,7 @@ impl Visit for Search<'_> {
         if !found.is_file() || most == 0 || self.mentions.is_full() {
             return;
         }
-        if !self.read(found, most) {
+        if !self.read(found, most) || !self.sought.may_be_in(&self.content) {
             return;
         }
         let file = found.path().to_string();

@@ -129,7 +129,7 @@ mod tests {
 
     use super::super::testing::{Tree, has_root, run};
     use super::*;
-    use crate::fs::{Users, as_account};
+    use crate::fs::{Login, as_user};
 
     /// A process that ends with the test.
     struct Running(Child);
@@ -259,8 +259,8 @@ mod tests {
         let tree = Tree::new();
         let running = Running::shell("true", tree.root());
         let roots = [tree.root().to_owned()];
-        let nobody = Users::new().account_of("nobody").unwrap();
-        let seen = as_account(&nobody, || find(&roots, &Cancel::new()).unwrap()).unwrap();
+        let nobody = Login::of("nobody").unwrap();
+        let seen = as_user(&nobody, || find(&roots, &Cancel::new()).unwrap()).unwrap();
         assert!(seen.hidden > 0);
         assert_eq!(seen.found, []);
         assert_eq!(held(&[tree.root()])[0].0, running.pid());

@@ -14,15 +14,12 @@ use std::thread::ScopedJoinHandle;
 use crate::entry::EntryKind;
 use crate::error::Result;
 use crate::events::Cancel;
-use crate::fs::{Dir, ListScratch, Stat, is_gone, is_temp};
+use crate::fs::{Dir, ListScratch, Stat, is_gone, is_own_name, is_temp};
 use crate::path::{Name, RelPath};
 
 /// More threads than this wait for each other at the disk, and there may be other roots and a
 /// service on the host.
 const MOST_THREADS: usize = 4;
-
-/// How the names of all that we put into a root itself begin.
-const OURS: &[u8] = b".cutover-";
 
 /// What is asked of a tree. Each thread has a visitor of its own, so none needs a lock; the
 /// visitors are handed back at the end.
@@ -220,7 +217,7 @@ fn list(dir: &Dir, at: &RelPath, scratch: &mut ListScratch) -> io::Result<Vec<Li
 
 /// Whether an entry is ours, not the user's.
 pub(super) fn is_ours(dir: &RelPath, name: &[u8]) -> bool {
-    is_temp(name) || (dir.is_root() && name.starts_with(OURS))
+    is_temp(name) || (dir.is_root() && is_own_name(name))
 }
 
 #[cfg(test)]
@@ -282,9 +279,10 @@ mod tests {
         let tree = Tree::new();
         tree.file(".cutover-trash/run/file", "");
         tree.file(".cutover-marker", "");
+        tree.file(".cutover-kept/id/file", "");
         tree.file("dir/.file.cutover-0123abcd", "");
-        tree.file("dir/.cutover-of-the-user", "");
-        assert_eq!(entries(&tree), ["ddir", "fdir/.cutover-of-the-user"]);
+        tree.file("dir/.cutover-marker", "");
+        assert_eq!(entries(&tree), ["ddir", "fdir/.cutover-marker"]);
     }
 
     #[test]

@@ -284,3 +284,40 @@ impl Scratch {
         self.parent.remove_dir(&self.name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_scratch_directory_is_private_and_goes_with_all_in_it() {
+        let scratch = Scratch::make(Path::new("/nowhere"), 1).unwrap();
+        let path = scratch.path.clone();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        for name in ["db", "db-wal", "db-shm"] {
+            std::fs::write(path.join(name), "x").unwrap();
+        }
+        scratch.remove().unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_scratch_directory_is_not_made_in_the_tree() {
+        let tree = std::env::temp_dir().canonicalize().unwrap();
+        match Scratch::make(&tree, 1) {
+            Ok(scratch) => {
+                assert!(!scratch.path.starts_with(&tree));
+                scratch.remove().unwrap();
+            }
+            Err(err) => assert_eq!(err.kind(), io::ErrorKind::StorageFull),
+        }
+    }
+
+    #[test]
+    fn too_little_room_is_told_with_what_is_needed() {
+        let err = Scratch::make(Path::new("/nowhere"), 1 << 62).err().unwrap();
+        assert!(err.to_string().contains("MiB in"), "{err}");
+    }
+}

@@ -4,9 +4,12 @@
 //! Nothing in a database names its write-ahead log, and neither age nor salts tell: a checkpoint
 //! makes the database newer than a log that belongs to it. Three things can be proved. A log has
 //! the database's page size. A database with a log is in WAL mode, since leaving that mode removes
-//! the log first. And the database's change counter, which is in its first page and only grows, is
-//! not ahead of all first pages in its log: checkpoints copy from there. A log that passes may
-//! still be another's; then the integrity check of both together tells, as far as anything does.
+//! the log first. And two counters in the database's first page only grow (one with each connection
+//! that writes, one with each change of the schema), so that the database is not ahead of all first
+//! pages in its log: checkpoints copy from there.
+//!
+//! A log that passes may still be another's. The integrity check of both together tells, as far as
+//! one host can; where a copy has a log and its original has none, comparing both tells for sure.
 
 use std::fs::File;
 use std::io;
@@ -29,19 +32,21 @@ const FRAME_HEADER_BYTES: u64 = 24;
 /// nothing by their counters.
 const MOST_FRAMES: u64 = 1 << 16;
 
-/// Where a database's change counter is, within its first page.
-const COUNTER_AT: usize = 24;
+/// Where in its first page a database counts changes, and changes of its schema.
+const COUNTERS_AT: [usize; 2] = [24, 40];
 
 /// The front of a database's first page.
 #[derive(Clone, Copy, Debug)]
 struct DatabaseHeader {
     page_bytes: u32,
     is_wal_mode: bool,
-    counter: u32,
+    counters: [u32; 2],
 }
 
 impl DatabaseHeader {
-    fn parse(bytes: &[u8; 100]) -> DatabaseHeader {
+    const BYTES: usize = 100;
+
+    fn parse(bytes: &[u8; DatabaseHeader::BYTES]) -> DatabaseHeader {
         DatabaseHeader {
             // 65,536 does not fit, and is written as 1.
             page_bytes: match u16::from_be_bytes([bytes[16], bytes[17]]) {
@@ -49,7 +54,7 @@ impl DatabaseHeader {
                 size => size.into(),
             },
             is_wal_mode: bytes[18] == 2 || bytes[19] == 2,
-            counter: be32(bytes, COUNTER_AT),
+            counters: COUNTERS_AT.map(|at| be32(bytes, at)),
         }
     }
 }
@@ -57,9 +62,9 @@ impl DatabaseHeader {
 /// Why the log cannot belong to the database, where that can be proved. A log without frames
 /// belongs to every database.
 pub(super) fn disproof_of_wal(database: &File, wal: &File) -> io::Result<Option<&'static str>> {
-    let mut first = [0; 100];
-    database.read_exact_at(&mut first, 0)?;
-    let database = DatabaseHeader::parse(&first);
+    let mut front = [0; DatabaseHeader::BYTES];
+    database.read_exact_at(&mut front, 0)?;
+    let database = DatabaseHeader::parse(&front);
     let Some(wal) = Wal::open(wal)? else {
         return Ok(None);
     };
@@ -69,10 +74,12 @@ pub(super) fn disproof_of_wal(database: &File, wal: &File) -> io::Result<Option<
     if !database.is_wal_mode {
         return Ok(Some("the database is not in WAL mode"));
     }
-    Ok(match wal.newest_counter()? {
-        Some(counter) if is_ahead(database.counter, counter) => Some("the database is newer"),
-        _ => None,
-    })
+    let Some(newest) = wal.newest_counters()? else {
+        return Ok(None);
+    };
+    let mut counters = database.counters.into_iter().zip(newest);
+    let is_newer = counters.any(|(counter, newest)| is_ahead(counter, newest));
+    Ok(is_newer.then_some("the database is newer"))
 }
 
 /// A log that holds frames.
@@ -124,18 +131,23 @@ impl Wal<'_> {
         WAL_HEADER_BYTES + index * (FRAME_HEADER_BYTES + u64::from(self.page_bytes))
     }
 
-    /// The highest change counter of the first pages in it; `None` where there is none, or the log
-    /// is too long to know. The last of them is not always the newest: behind the frames of the
+    /// The highest counters of the first pages in it; `None` where there are none, or the log is
+    /// too long to know. The last first page is not always the newest: behind the frames of the
     /// last transaction may stand those of an earlier one that was rolled back.
-    fn newest_counter(&self) -> io::Result<Option<u32>> {
-        let mut newest = None;
+    fn newest_counters(&self) -> io::Result<Option<[u32; 2]>> {
+        let mut newest: Option<[u32; 2]> = None;
         for index in 0..MOST_FRAMES {
             match self.frame(index)? {
                 Some(1) => {
-                    let counter = self.counter(index)?;
-                    newest = newest
-                        .filter(|&known| is_ahead(known, counter))
-                        .or(Some(counter));
+                    let counters = self.counters(index)?;
+                    let known = newest.get_or_insert(counters);
+                    for (known, counter) in known.iter_mut().zip(counters) {
+                        *known = if is_ahead(counter, *known) {
+                            counter
+                        } else {
+                            *known
+                        };
+                    }
                 }
                 Some(_) => {}
                 None => return Ok(newest),
@@ -144,11 +156,11 @@ impl Wal<'_> {
         Ok(None)
     }
 
-    fn counter(&self, index: u64) -> io::Result<u32> {
-        let mut counter = [0; 4];
-        let at = self.frame_at(index) + FRAME_HEADER_BYTES + COUNTER_AT as u64;
-        self.file.read_exact_at(&mut counter, at)?;
-        Ok(u32::from_be_bytes(counter))
+    fn counters(&self, index: u64) -> io::Result<[u32; 2]> {
+        let mut front = [0; DatabaseHeader::BYTES];
+        let at = self.frame_at(index) + FRAME_HEADER_BYTES;
+        self.file.read_exact_at(&mut front, at)?;
+        Ok(DatabaseHeader::parse(&front).counters)
     }
 }
 

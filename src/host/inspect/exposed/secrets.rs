@@ -82,11 +82,12 @@ const DATA: [&str; 15] = [
 /// Ends of `.env` files that are examples, to be filled in.
 const EXAMPLES: [&str; 4] = [".example", ".sample", ".template", ".dist"];
 
-/// What `name` says, whatever its case.
-pub(super) fn by_name(name: &[u8]) -> Named {
+/// What `name` says, whatever its case. Of programs words mean what they do.
+pub(super) fn by_name(name: &[u8], is_program: bool) -> Named {
     let name = String::from_utf8_lossy(name).to_ascii_lowercase();
     let ends_in = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
-    if NAMES.contains(&&*name) || ends_in(&ENDS) || is_env_file(&name) || has_secret_word(&name) {
+    let has_word = !is_program && has_secret_word(&name);
+    if NAMES.contains(&&*name) || ends_in(&ENDS) || is_env_file(&name) || has_word {
         Named::Secret
     } else if ends_in(&KEY_ENDS) {
         Named::Key
@@ -151,10 +152,11 @@ mod tests {
             "bot_token.txt",
             "client_secret_12.json",
         ] {
-            assert_eq!(by_name(name.as_bytes()), Named::Secret, "{name}");
+            assert_eq!(by_name(name.as_bytes(), false), Named::Secret, "{name}");
         }
+        assert_eq!(by_name(b"read-token", true), Named::Plain, "a program");
         for name in ["server.key", "fullchain.pem"] {
-            assert_eq!(by_name(name.as_bytes()), Named::Key, "{name}");
+            assert_eq!(by_name(name.as_bytes(), false), Named::Key, "{name}");
         }
     }
 
@@ -171,7 +173,7 @@ mod tests {
             "monkey",
             "config.json",
         ] {
-            assert_eq!(by_name(name.as_bytes()), Named::Plain, "{name}");
+            assert_eq!(by_name(name.as_bytes(), false), Named::Plain, "{name}");
         }
     }
 

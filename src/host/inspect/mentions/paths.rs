@@ -21,6 +21,13 @@ impl Sought {
         Sought(paths.filter(|path| path.starts_with(b"/")).collect())
     }
 
+    /// Whether a text can name any of them: a fast no for most files.
+    pub(super) fn may_be_in(&self, text: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(text);
+        let mut paths = self.0.iter().map(|path| String::from_utf8_lossy(path));
+        text.contains("\\/") || paths.any(|path| text.contains(&*path))
+    }
+
     /// The paths in `line` that are one of those sought or lie below one, each to its end.
     ///
     /// Within quotes a path may hold a space. Whether it does is the text's secret: it does if
@@ -164,6 +171,15 @@ mod tests {
         ] {
             assert!(paths_in(line).is_empty(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_text_without_any_is_told_at_once() {
+        let sought = Sought::new(&["/home/ü".to_owned()]);
+        for text in ["a = \"/home/ü/x\"", "\u{fffd} /home/ü", r#""\/home\/ü""#] {
+            assert!(sought.may_be_in(text.as_bytes()), "{text}");
+        }
+        assert!(!sought.may_be_in(b"/home/u"));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::fs::unescape_mountinfo;
+
 use super::is_below;
 
 /// Where something is in its filesystem, wherever that is mounted.
@@ -76,9 +78,9 @@ impl Mount {
         Some(Mount {
             place: Place {
                 device: fields.next()?.to_vec(),
-                path: unescape(fields.next()?),
+                path: unescape_mountinfo(fields.next()?),
             },
-            point: unescape(fields.next()?),
+            point: unescape_mountinfo(fields.next()?),
         })
     }
 }
@@ -90,25 +92,6 @@ fn join(front: &[u8], rest: &[u8]) -> Vec<u8> {
         b"" if !front.is_empty() => front.to_vec(),
         rest => [front, b"/", rest].concat(),
     }
-}
-
-/// Reads what the kernel writes as `\ooo`: spaces, tabs, line ends and backslashes.
-pub(super) fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, after)) = rest.split_first() {
-        let octal = after.first_chunk::<3>().filter(|_| byte == b'\\');
-        let value = octal.and_then(|digits| {
-            let digits = std::str::from_utf8(digits).ok()?;
-            u8::from_str_radix(digits, 8).ok()
-        });
-        plain.push(value.unwrap_or(byte));
-        rest = match value {
-            Some(_) => &after[3..],
-            None => after,
-        };
-    }
-    plain
 }
 
 #[cfg(test)]
@@ -160,10 +143,5 @@ mod tests {
         let mounts = Mounts::parse(INFO);
         assert!(mounts.has_mount_at(Path::new("/srv/app")));
         assert!(!mounts.has_mount_at(Path::new("/srv")));
-    }
-
-    #[test]
-    fn what_the_kernel_escapes_is_read() {
-        assert_eq!(unescape(b"a\\040b\\134c\\9\\04"), b"a b\\c\\9\\04");
     }
 }

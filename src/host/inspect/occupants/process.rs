@@ -8,9 +8,10 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use crate::fs::unescape_mountinfo;
 use crate::path::escape;
 
-use super::mounts::{Mounts, unescape};
+use super::mounts::Mounts;
 
 /// How much of a command is told.
 const COMMAND_BYTES: usize = 200;
@@ -190,7 +191,7 @@ impl Process {
                 continue;
             }
             before = line[slash..].to_vec();
-            if let Some(held) = pick(&unescape(&before)) {
+            if let Some(held) = pick(&unescape_mountinfo(&before)) {
                 return Some(held);
             }
         }

@@ -7,7 +7,7 @@ use std::io;
 use crate::entry::EntryKind;
 use crate::error::{Error, Result};
 use crate::events::Cancel;
-use crate::fs::{Users, as_account};
+use crate::fs::{Login, as_user};
 use crate::path::{RelPath, escape};
 
 use super::Sentence;
@@ -21,10 +21,10 @@ const MOST_NAMED: usize = 10;
 /// Opens everything below `root` as `user`.
 pub(super) fn check(root: &str, user: &str, cancel: &Cancel) -> Result<Sentence> {
     let shown = escape(user.as_bytes());
-    let Some(account) = Users::new().account_of(user) else {
+    let Some(login) = Login::of(user) else {
         return Ok(Err(format!("there is no user {shown} on this host")));
     };
-    let tried = as_account(&account, || {
+    let tried = as_user(&login, || {
         let root = open_root(root)?;
         walk(&root, cancel, Readable::new)
     });
@@ -187,10 +187,10 @@ mod tests {
         if !has_root() {
             return;
         }
-        let nobody = Users::new().account_of("nobody").unwrap();
+        let nobody = Login::of("nobody").unwrap();
         let tree = tree();
         let asked = || check(tree.root(), "daemon", &Cancel::new()).unwrap();
-        let said = as_account(&nobody, asked).unwrap().unwrap_err();
+        let said = as_user(&nobody, asked).unwrap().unwrap_err();
         assert!(said.starts_with("only root can try"), "{said}");
     }
 }

@@ -6,20 +6,9 @@ use std::panic::resume_unwind;
 
 use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
-use super::users::Users;
+use super::users::{Login, Users};
 
-/// A user's numbers, as a login would set them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Account {
-    /// The user.
-    pub uid: u32,
-    /// The user's own group.
-    pub gid: u32,
-    /// All groups that the user is in.
-    pub groups: Vec<u32>,
-}
-
-/// Calls `act` with the rights that `account` has on files, and returns what it returns. Threads
+/// Calls `act` with the rights that `user` has on files, and returns what it returns. Threads
 /// that `act` starts have the same rights; the rest of the process keeps its own. Only root can do
 /// this for another user ([`io::ErrorKind::PermissionDenied`]).
 ///
@@ -27,30 +16,26 @@ pub struct Account {
 /// thread of its own changes, and is gone with its rights afterwards. Only the effective ids
 /// change: rights on files follow those, while the right to signal or trace a process follows the
 /// real and the saved ones, so that the user gets no hold on this process.
-pub fn as_account<T: Send>(account: &Account, act: impl FnOnce() -> T + Send) -> io::Result<T> {
-    if account.uid == Users::effective_uid() {
+pub fn as_user<T: Send>(user: &Login, act: impl FnOnce() -> T + Send) -> io::Result<T> {
+    if user.uid == Users::effective_uid() {
         return Ok(act());
     }
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            take_on(account)?;
+            take_on(user)?;
             Ok(act())
         });
         thread.join().unwrap_or_else(|panic| resume_unwind(panic))
     })
 }
 
-/// Gives the calling thread the rights of `account`. Groups come first: once the user is another,
+/// Gives the calling thread the rights of `user`. Groups come first: once the user is another,
 /// they cannot be changed any more.
-fn take_on(account: &Account) -> io::Result<()> {
-    let groups: Vec<Gid> = account
-        .groups
-        .iter()
-        .map(|&gid| Gid::from_raw(gid))
-        .collect();
+fn take_on(user: &Login) -> io::Result<()> {
+    let groups: Vec<Gid> = user.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
     set_thread_groups(&groups)?;
-    set_thread_res_gid(None::<Gid>, Gid::from_raw(account.gid), None::<Gid>)?;
-    set_thread_res_uid(None::<Uid>, Uid::from_raw(account.uid), None::<Uid>)?;
+    set_thread_res_gid(None::<Gid>, Gid::from_raw(user.gid), None::<Gid>)?;
+    set_thread_res_uid(None::<Uid>, Uid::from_raw(user.uid), None::<Uid>)?;
     Ok(())
 }
 
@@ -64,12 +49,8 @@ pub(super) mod tests {
     use super::*;
 
     /// A user that owns nothing.
-    pub(in crate::fs) fn nobody() -> Account {
-        Account {
-            uid: 65_534,
-            gid: 65_534,
-            groups: vec![65_534],
-        }
+    pub(in crate::fs) fn nobody() -> Login {
+        Login::of("nobody").unwrap()
     }
 
     /// Lets everybody into a directory that was made for this user alone.
@@ -90,12 +71,12 @@ pub(super) mod tests {
         let read = || std::fs::read(&secret).map_err(|err| err.kind());
 
         let denied = Err(io::ErrorKind::PermissionDenied);
-        assert_eq!(as_account(&nobody(), read).unwrap(), denied);
+        assert_eq!(as_user(&nobody(), read).unwrap(), denied);
         assert_eq!(read(), Ok(b"x".to_vec()));
 
         let mut in_the_group = nobody();
         in_the_group.groups.push(0);
-        assert_eq!(as_account(&in_the_group, read).unwrap(), Ok(b"x".to_vec()));
+        assert_eq!(as_user(&in_the_group, read).unwrap(), Ok(b"x".to_vec()));
     }
 
     #[test]
@@ -103,10 +84,10 @@ pub(super) mod tests {
         if !has_root() {
             return;
         }
-        let uids = as_account(&nobody(), || {
+        let uids = as_user(&nobody(), || {
             std::thread::spawn(Users::effective_uid).join().unwrap()
         });
-        assert_eq!(uids.unwrap(), 65_534);
+        assert_eq!(uids.unwrap(), nobody().uid);
         assert_eq!(Users::effective_uid(), 0);
     }
 
@@ -115,9 +96,9 @@ pub(super) mod tests {
         if !has_root() {
             return;
         }
-        let refused = as_account(&nobody(), || {
-            let other = Account { uid: 1, ..nobody() };
-            as_account(&other, || ()).map_err(|err| err.kind())
+        let refused = as_user(&nobody(), || {
+            let other = Login::of("daemon").unwrap();
+            as_user(&other, || ()).map_err(|err| err.kind())
         });
         let denied = Err(io::ErrorKind::PermissionDenied);
         assert_eq!(refused.unwrap(), denied);
