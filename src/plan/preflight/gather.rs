@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::events::{Cancel, Side};
 use crate::plan::resolve::{Resolved, ResolvedRoot, Verb};
 use crate::protocol::errand::{
-    Exit, HostFacts, Marker, Measured, Mention, Occupants, Probe, RootKind,
+    Command, Exit, HostFacts, Marker, Measured, Mention, Occupants, Probe, RootKind,
 };
 use crate::session::Host;
 
@@ -28,7 +28,10 @@ pub(super) struct Seen {
     pub(super) roots: Vec<RootSeen>,
     /// How the status command ended, and its last words; `None` where there is none.
     pub(super) status: Option<Asked<Status>>,
-    pub(super) occupants: Asked<Occupants>,
+    /// How looking the unit up ended; `None` where there is none.
+    pub(super) unit: Option<Asked<Status>>,
+    /// Of the destination; on the source the service is at work still.
+    pub(super) occupants: Option<Asked<Occupants>>,
     /// By the plan's order; `None` where the other side is asked.
     pub(super) expected: Vec<Option<Asked<Answered>>>,
 }
@@ -49,7 +52,7 @@ pub(super) struct People {
     pub(super) groups: BTreeMap<String, bool>,
 }
 
-/// How a status command ended.
+/// How a command that only asks ended.
 #[derive(Clone, Debug)]
 pub(super) struct Status {
     pub(super) exit: Exit,
@@ -93,8 +96,12 @@ pub(super) fn look(
         clock,
         people: asked(look_for_people(resolved, side, host))?,
         roots,
-        status: ask_status(resolved, side, host)?,
-        occupants: asked(host.occupants(&paths))?,
+        status: run(resolved.action(Verb::Status, side), host)?,
+        unit: run(resolved.unit_lookup(side), host)?,
+        occupants: match side {
+            Side::Source => None,
+            Side::Destination => Some(asked(host.occupants(&paths))?),
+        },
         expected: expect::ask(resolved, side, host)?,
         facts,
     })
@@ -200,8 +207,9 @@ fn look_for_people(resolved: &Resolved, side: Side, host: &mut Host) -> Result<P
     })
 }
 
-fn ask_status(resolved: &Resolved, side: Side, host: &mut Host) -> Result<Option<Asked<Status>>> {
-    let Some(command) = resolved.action(Verb::Status, side) else {
+/// Runs a command that only asks.
+fn run(command: Option<Command>, host: &mut Host) -> Result<Option<Asked<Status>>> {
+    let Some(command) = command else {
         return Ok(None);
     };
     let mut last_line = String::new();
