@@ -171,7 +171,8 @@ impl Maker<'_> {
         if let Some((path, failure)) = self.tree.finish_dirs().into_iter().next() {
             return Err(failed(self.root, &path, failure));
         }
-        if let Some((topic, entries)) = self.tree.refusals().counts().into_iter().next() {
+        if let Some(refused) = self.tree.refusals().warnings().into_iter().next() {
+            let (topic, entries) = (refused.topic, refused.entries);
             return Err(Error::Refused(format!(
                 "{} cannot be kept whole: this user may not give {entries} of its entries their \
                  {topic}; do it as root",
