@@ -7,6 +7,7 @@
 compile_error!("cutover runs on Linux only: its system calls are all in `fs`, where a port starts");
 
 pub mod apply;
+pub mod bundle;
 pub mod cli;
 pub mod delta;
 pub mod digest;

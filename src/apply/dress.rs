@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use crate::apply::{Applier, During, Failure, Place};
 use crate::entry::{EntryKind, Metadata, Xattr};
+use crate::events::Warning;
 use crate::fs::{self, Target};
 use crate::manifest::record::Entry;
 
@@ -21,17 +22,21 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// What was refused, as pairs of a fixed word and a count; what was not is left out.
-    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+    /// What was refused, a warning for each kind of it.
+    pub fn warnings(&self) -> Vec<Warning> {
         [
-            ("owner", &self.owners),
-            ("xattrs", &self.xattrs),
-            ("acls", &self.acls),
-            ("modes", &self.modes),
+            ("owner", &self.owners, "the owner"),
+            ("xattrs", &self.xattrs, "extended attributes"),
+            ("acls", &self.acls, "the ACL"),
+            ("modes", &self.modes, "the mode"),
         ]
         .into_iter()
-        .map(|(topic, count)| (topic, count.load(Ordering::Relaxed)))
-        .filter(|(_, count)| *count > 0)
+        .map(|(topic, count, what)| Warning {
+            topic: topic.to_string(),
+            entries: count.load(Ordering::Relaxed),
+            message: format!("{what} could not be set: the destination does not allow it"),
+        })
+        .filter(|warning| warning.entries > 0)
         .collect()
     }
 }

@@ -8,6 +8,7 @@ mod flags;
 mod habits;
 mod run;
 mod signals;
+mod terminal;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -18,8 +19,8 @@ use crate::error::{Error, ErrorClass};
 use crate::ui::printable;
 
 use commands::{
-    AgentCommand, CompletionsCommand, DiffCommand, ExplainCommand, ManCommand, ManifestCommand,
-    PlanCommand, RollbackCommand, SwitchCommand, SyncCommand, VerifyCommand,
+    AgentCommand, BundleCommand, CompletionsCommand, DiffCommand, ExplainCommand, ManCommand,
+    ManifestCommand, PlanCommand, RollbackCommand, SwitchCommand, SyncCommand, VerifyCommand,
 };
 
 pub use exit::exit_code;
@@ -31,7 +32,7 @@ or without a slash at the end.
 
 Exit codes:
   0    done; for diff and verify: no difference
-  1    diff and verify: the two sides differ
+  1    diff and verify: the two sides differ, or a bundle and its manifest
   2    the command line makes no sense, or not with what is there
   3    some entries failed, and the rest is done; or the run could not begin or go on
   4    some entries changed while they were copied; the rest is done
@@ -66,6 +67,7 @@ enum Command {
     Diff(Box<DiffCommand>),
     Verify(Box<VerifyCommand>),
     Manifest(Box<ManifestCommand>),
+    Bundle(BundleCommand),
     Plan(PlanCommand),
     Switch(Box<SwitchCommand>),
     Rollback(Box<RollbackCommand>),
@@ -89,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Diff(diff) => diff.run(),
         Command::Verify(verify) => verify.run(),
         Command::Manifest(manifest) => manifest.run(),
+        Command::Bundle(bundle) => bundle.run(),
         Command::Plan(plan) => plan.run(),
         Command::Switch(switch) => switch.run(),
         Command::Rollback(rollback) => rollback.run(),

@@ -14,6 +14,7 @@ mod dir;
 mod fake_entry;
 pub mod fake_super;
 mod magic;
+mod memory;
 mod meta;
 mod mounts;
 mod own;
@@ -40,6 +41,7 @@ pub use dir::{Dir, ListScratch, VisitEntry, create_dir_all, is_gone, open_neares
 pub use fake_entry::{
     overlay_fake_stat, read_fake_target, read_fake_xattrs, write_fake_stat, write_fake_xattrs,
 };
+pub use memory::create_in_memory;
 pub use meta::{Target, set_mode, set_mtime, set_owner};
 pub use mounts::{Mounts, unescape_mountinfo};
 pub use own::{is_own_name, kept_name, marker_name, trash_name};

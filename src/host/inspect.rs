@@ -18,6 +18,8 @@ mod testing;
 mod values;
 mod walk;
 
+pub(crate) use exposed::{holds_packages, is_secret_file};
+
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;

@@ -11,6 +11,8 @@ mod keep;
 pub(crate) mod marker;
 mod root;
 
+pub(crate) use inspect::{holds_packages, is_secret_file};
+
 use crate::error::{Error, Result};
 use crate::events::Cancel;
 use crate::protocol::errand::{Answer, Errand, OutputLine};

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::entry::{EntryKind, Xattr};
 use crate::fs::{Stat, XattrSelect, fake_super};
+use crate::manifest::record::{Entry, RecordRules};
 use crate::options::Fidelity;
 
 /// Entries of the source that lose something, by what they lose.
@@ -63,7 +64,24 @@ impl Lost {
 
     /// Counts what an entry that takes part loses of what `statx` tells.
     pub fn entry(&self, stat: &Stat) {
-        let is_linked = stat.nlink > 1 && stat.meta.kind != EntryKind::Dir;
+        self.plain(stat.nlink > 1 && stat.meta.kind != EntryKind::Dir);
+    }
+
+    /// Counts all that an entry of a manifest loses.
+    pub fn recorded(&self, entry: &Entry, kept: &RecordRules) {
+        if !kept.takes(entry.meta.kind) {
+            return self.kind(entry.meta.kind);
+        }
+        self.plain(entry.link.is_some());
+        let select = kept.xattrs();
+        let lost = entry
+            .xattrs
+            .iter()
+            .filter(|xattr| !select.takes(&xattr.name));
+        self.attributes_of(&lost.cloned().collect::<Vec<_>>());
+    }
+
+    fn plain(&self, is_linked: bool) {
         if is_linked && self.asked.hard_links && !self.kept.hard_links {
             self.hard_links.fetch_add(1, Ordering::Relaxed);
         }

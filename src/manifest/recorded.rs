@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -167,17 +167,28 @@ impl Recorded {
         let shown = path.as_os_str().as_encoded_bytes();
         let failed = |err: io::Error| Error::io("read manifest", shown, err);
         let mut file = BufReader::new(File::open(path).map_err(failed)?);
-        let mut magic = [0; MAGIC.len()];
-        file.read_exact(&mut magic).map_err(failed)?;
-        if magic != MAGIC {
+        if !begins_as_one(&mut file).map_err(failed)? {
             return Err(Error::Usage(format!(
                 "{} is no manifest of this version; write one with 'cutover manifest'",
                 path.display()
             )));
         }
-        let mut input = zstd::stream::Decoder::with_buffer(file).map_err(failed)?;
+        Recorded::read_records(file, u64::MAX).map_err(failed)
+    }
+
+    /// Reads a manifest whose records take at most `most_bytes`: whoever wrote it may not be
+    /// trusted with our memory.
+    pub fn read(mut input: impl BufRead, most_bytes: u64) -> io::Result<Recorded> {
+        if !begins_as_one(&mut input)? {
+            return Err(damaged("it is no manifest of this version"));
+        }
+        Recorded::read_records(input, most_bytes)
+    }
+
+    fn read_records(input: impl BufRead, most_bytes: u64) -> io::Result<Recorded> {
+        let mut input = zstd::stream::Decoder::with_buffer(input)?.take(most_bytes);
         let mut hasher = blake3::Hasher::new();
-        let header: Header = read_record(&mut input, &mut hasher).map_err(failed)?;
+        let header: Header = read_record(&mut input, &mut hasher)?;
         let mut recorded = Recorded {
             header,
             names: OwnerNames::default(),
@@ -185,7 +196,7 @@ impl Recorded {
         };
         loop {
             let before: Digest = hasher.finalize().into();
-            match read_record(&mut input, &mut hasher).map_err(failed)? {
+            match read_record(&mut input, &mut hasher)? {
                 Record::Dir { path, mut entries } => {
                     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
                     recorded.dirs.insert(path, entries);
@@ -197,10 +208,9 @@ impl Recorded {
                     hash,
                 } => {
                     if dirs != recorded.dirs.len() as u64 || hash != before {
-                        return Err(failed(io::Error::new(
-                            io::ErrorKind::InvalidData,
+                        return Err(damaged(
                             "it is damaged: its records do not have the hash at its end",
-                        )));
+                        ));
                     }
                     recorded.names = OwnerNames {
                         users: users.into_iter().collect(),
@@ -210,6 +220,21 @@ impl Recorded {
                 }
             }
         }
+    }
+
+    /// All directories that were read, with what is in them, in the order of their paths.
+    pub fn dirs(&self) -> impl Iterator<Item = (&RelPath, &[Entry])> {
+        self.dirs
+            .iter()
+            .map(|(path, entries)| (path, entries.as_slice()))
+    }
+
+    /// The entry at a path below the root.
+    pub fn entry(&self, path: &RelPath) -> Option<&Entry> {
+        let (parent, name) = (path.parent()?, path.file_name()?);
+        let entries = self.entries(&parent);
+        let at = entries.binary_search_by(|entry| entry.name.cmp(&name));
+        at.ok().map(|at| &entries[at])
     }
 
     /// Brings the records into the terms of a session: owners and modes mapped, filters applied,
@@ -355,6 +380,16 @@ fn fabricate(entry: &Entry) -> Stat {
     }
 }
 
+fn begins_as_one(input: &mut impl Read) -> io::Result<bool> {
+    let mut magic = [0; MAGIC.len()];
+    input.read_exact(&mut magic)?;
+    Ok(magic == MAGIC)
+}
+
+fn damaged(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
 fn read_record<T: for<'de> Deserialize<'de>>(
     input: &mut impl Read,
     hasher: &mut blake3::Hasher,
@@ -363,8 +398,9 @@ fn read_record<T: for<'de> Deserialize<'de>>(
     input.read_exact(&mut len)?;
     let len = u32::from_le_bytes(len) as usize;
     if len > MAX_RECORD {
-        let why = "it is damaged: a record is longer than any that is written";
-        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        return Err(damaged(
+            "it is damaged: a record is longer than any that is written",
+        ));
     }
     let mut bytes = Vec::new();
     // Grows as bytes come: a wrong length costs no memory.

@@ -117,13 +117,13 @@ fn record(
         granularity_ns: source_granularity(lister.root),
         rules: lister.rules,
     };
-    write(draft, &header, spool).map_err(|err| draft.failed(err))?;
+    write_manifest(BufWriter::new(&draft.file), &header, spool).map_err(|err| draft.failed(err))?;
     Ok(scan)
 }
 
-/// Writes the manifest of what a scan has left.
-fn write(draft: &Draft, header: &Header, spool: Spool) -> io::Result<()> {
-    let mut recorder = Recorder::create(BufWriter::new(&draft.file), header)?;
+/// Writes the manifest of a tree of this host, whose directories are in `spool`.
+pub(crate) fn write_manifest(out: impl Write, header: &Header, spool: Spool) -> io::Result<()> {
+    let mut recorder = Recorder::create(out, header)?;
     // Numbered in the order of the paths, so that equal trees have equal manifests.
     let mut numbers = HashMap::new();
     spool.finish(|path, mut entries| {

@@ -13,7 +13,7 @@ use crate::protocol::errand::MarkerRole;
 use crate::protocol::message::Mode;
 
 /// Refuses a sync of an open root whose marker says that it is fenced off.
-pub(super) fn refuse_fenced(root: &Dir, path: &Path, side: Side, mode: Mode) -> Result<()> {
+pub(crate) fn refuse_fenced(root: &Dir, path: &Path, side: Side, mode: Mode) -> Result<()> {
     if mode != Mode::Sync {
         return Ok(());
     }

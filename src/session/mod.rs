@@ -13,7 +13,7 @@ mod host;
 mod local;
 mod modes;
 mod relay;
-mod root;
+pub(crate) mod root;
 mod source;
 mod throttle;
 
@@ -36,7 +36,10 @@ use source::{SourceKind, SourceRole};
 pub use crate::events::Cancel;
 pub use crate::protocol::message::Mode;
 pub use agent::serve_agent;
+pub(crate) use destination::{Resolver, kept};
 pub use export::export_manifest;
+pub(crate) use export::write_manifest;
+pub(crate) use fence::refuse_fenced;
 pub use host::Host;
 pub(crate) use modes::ModeRules;
 
@@ -232,7 +235,7 @@ struct Ends {
 
 /// How many threads read a tree. `statx` is bound by the CPU when the cache is warm and by the
 /// disk's queue when it is not: a few more than two help then, on machines that have them.
-fn scan_threads() -> usize {
+pub(crate) fn scan_threads() -> usize {
     thread::available_parallelism()
         .map_or(2, usize::from)
         .clamp(2, 8)

@@ -46,18 +46,27 @@ pub enum Act {
     Verify,
     /// Writes a manifest to this file.
     Manifest(PathBuf),
+    /// Writes a bundle to this file.
+    Bundle(PathBuf),
+    /// Proves that a bundle is what its manifest says.
+    VerifyBundle,
+    /// Restores a bundle to this directory.
+    Restore(PathBuf),
 }
 
 impl Act {
     /// Whether the lines on standard output are all that the run is for, so that it may stop
     /// when nobody reads them.
     fn only_reports(&self) -> bool {
-        matches!(self, Act::DryRun | Act::Diff(_) | Act::Verify)
+        matches!(
+            self,
+            Act::DryRun | Act::Diff(_) | Act::Verify | Act::VerifyBundle
+        )
     }
 
     /// Whether entries that only the destination has are findings, not deletions.
     fn compares(&self) -> bool {
-        matches!(self, Act::Diff(_) | Act::Verify)
+        matches!(self, Act::Diff(_) | Act::Verify | Act::VerifyBundle)
     }
 }
 

@@ -142,6 +142,12 @@ pub(super) fn error_line(err: &Error, act: &Act) -> String {
         Act::Sync => "cutover: interrupted; run the same command again to go on: what was \
                       finished is kept"
             .to_owned(),
+        Act::Bundle(_) => "cutover: interrupted; there is no bundle".to_owned(),
+        Act::Restore(_) => {
+            "cutover: interrupted; what was restored is kept, and the rest is as it \
+                            was: run the same command again for all of it"
+                .to_owned()
+        }
         _ => "cutover: interrupted; run the same command again for the whole answer".to_owned(),
     }
 }

@@ -56,6 +56,52 @@ fn own_lines(view: &View, summary: &Summary, tally: &Tally) -> Vec<String> {
             ));
             rows
         }
+        Act::Bundle(file) => {
+            let what = format!(
+                "bundled {}, {}, in {}: {}",
+                entries(summary.source_entries),
+                bytes(summary.source_bytes),
+                crate::path::escape(file.as_os_str().as_encoded_bytes()),
+                bytes(summary.wire_sent_bytes),
+            );
+            deed_rows(&what, summary, tally)
+        }
+        Act::VerifyBundle => bundle_rows(summary, tally),
+        Act::Restore(to) => {
+            let what = format!(
+                "restored {}, {}, to {}",
+                entries(summary.source_entries),
+                bytes(summary.source_bytes),
+                crate::path::escape(to.as_os_str().as_encoded_bytes()),
+            );
+            deed_rows(&what, summary, tally)
+        }
+    }
+}
+
+/// What went wrong, and in one line what was done.
+fn deed_rows(what: &str, summary: &Summary, tally: &Tally) -> Vec<String> {
+    let mut rows = trouble_rows(summary, tally);
+    rows.push(format!("{what} ({})", elapsed(summary.elapsed)));
+    rows
+}
+
+/// The verdict on a bundle.
+fn bundle_rows(summary: &Summary, tally: &Tally) -> Vec<String> {
+    let held = format!(
+        "{}, {} held against the manifest, in {}",
+        entries(summary.source_entries),
+        bytes(summary.source_bytes),
+        elapsed(summary.elapsed),
+    );
+    let found = [
+        (tally.changed, "changed"),
+        (tally.missing, "missing"),
+        (tally.extra, "not in the manifest"),
+    ];
+    match joined(&found).filter(|_| summary.differs) {
+        Some(found) => vec![format!("different: {found}; {held}")],
+        None => vec![format!("sound: {held}")],
     }
 }
 

@@ -109,10 +109,8 @@ fn the_report_says_what_was_done_and_names_equal_digests() {
     let site = Site::with_gateway();
     let plan = site.plan("");
     let html = site.lab.path("report.html");
-    let run = site
-        .cutover("switch --json --report", &html)
-        .args([&plan])
-        .ok();
+    let run = site.cutover("switch --json", &plan);
+    let run = run.args(["--report".as_ref(), html.as_os_str()]).ok();
     let text = fs::read_to_string(&html).unwrap();
     assert!(text.contains("switched") && !text.contains("http://") && !text.contains("src="));
     let lines = run.json_lines();

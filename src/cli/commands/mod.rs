@@ -1,6 +1,7 @@
 //! The commands, each a set of flag groups and what is done with them.
 
 mod agent;
+mod bundle;
 mod compare;
 mod docs;
 mod explain;
@@ -19,6 +20,7 @@ use crate::ui::Reach;
 use crate::ui::itemize::Direction;
 
 pub(super) use agent::AgentCommand;
+pub(super) use bundle::BundleCommand;
 pub(super) use compare::{DiffCommand, VerifyCommand};
 pub(super) use docs::{CompletionsCommand, ManCommand};
 pub(super) use explain::ExplainCommand;

@@ -7,9 +7,10 @@
 
 mod secrets;
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
 
-use crate::entry::EntryKind;
+use crate::entry::{EntryKind, Metadata};
 use crate::error::{Error, Result};
 use crate::events::{Cancel, Side};
 use crate::filter::{Rules, exclude};
@@ -29,7 +30,7 @@ const HEAD_BYTES: u64 = 16 << 10;
 /// Larger files are no keys, and are not opened.
 const KEY_FILE_BYTES: u64 = 256 << 10;
 
-/// Directories of installed packages: what is in them has been published.
+/// Directories of installed packages.
 const PACKAGES: [&str; 4] = [
     "node_modules",
     "site-packages",
@@ -103,9 +104,7 @@ impl Visit for Search<'_> {
     }
 
     fn enters(&self, name: &Name) -> bool {
-        !PACKAGES
-            .iter()
-            .any(|packages| packages.as_bytes() == name.as_bytes())
+        !holds_packages(name.as_bytes())
     }
 }
 
@@ -157,20 +156,33 @@ impl Search<'_> {
         if verdict.is_excluded() {
             return true;
         }
-        let is_program = stat.meta.mode & 0o111 != 0;
-        match secrets::by_name(name, is_program) {
-            secrets::Named::Secret => true,
-            secrets::Named::Key => !secrets::is_public_key_material(&head_of(found)),
-            secrets::Named::Plain => {
-                stat.meta.size <= KEY_FILE_BYTES && secrets::holds_key(&head_of(found))
-            }
-        }
+        is_secret_file(name, &stat.meta, || Ok(found.open()?.0))
     }
 }
 
-fn head_of(found: &Found<'_>) -> Vec<u8> {
+/// Whether a file is a secret wherever it is: by its name, or by what it begins with, for which it
+/// is opened where that can tell.
+pub(crate) fn is_secret_file(
+    name: &[u8],
+    meta: &Metadata,
+    open: impl FnOnce() -> io::Result<File>,
+) -> bool {
+    let is_program = meta.mode & 0o111 != 0;
+    match secrets::by_name(name, is_program) {
+        secrets::Named::Secret => true,
+        secrets::Named::Key => !secrets::is_public_key_material(&head_of(open)),
+        secrets::Named::Plain => meta.size <= KEY_FILE_BYTES && secrets::holds_key(&head_of(open)),
+    }
+}
+
+/// Whether a directory of this name holds installed packages: what is in them has been published.
+pub(crate) fn holds_packages(name: &[u8]) -> bool {
+    PACKAGES.iter().any(|packages| packages.as_bytes() == name)
+}
+
+fn head_of(open: impl FnOnce() -> io::Result<File>) -> Vec<u8> {
     let mut head = Vec::new();
-    if let Ok((file, _)) = found.open() {
+    if let Ok(file) = open() {
         // What cannot be read is judged by its name.
         let _ = file.take(HEAD_BYTES).read_to_end(&mut head);
     }

@@ -51,9 +51,13 @@ pub(super) fn make(root: &Root, folder: &Dir, means: KeepMeans, cancel: &Cancel)
     };
     let own = entry_of(&root.dir, &rules).map_err(|err| root.failed("read", err))?;
     maker.fill()?;
+    let entries = maker.finish()?;
+    folder
+        .sync_filesystem()
+        .map_err(|err| root.failed("make durable what is kept of", err))?;
     Ok(State {
         means,
-        entries: maker.finish()?,
+        entries,
         root: Some(own),
         step: Step::Kept,
         differing: Vec::new(),
@@ -167,7 +171,8 @@ impl Maker<'_> {
         if let Some((path, failure)) = self.tree.finish_dirs().into_iter().next() {
             return Err(failed(self.root, &path, failure));
         }
-        if let Some((topic, entries)) = self.tree.refusals().counts().into_iter().next() {
+        if let Some(refused) = self.tree.refusals().warnings().into_iter().next() {
+            let (topic, entries) = (refused.topic, refused.entries);
             return Err(Error::Refused(format!(
                 "{} cannot be kept whole: this user may not give {entries} of its entries their \
                  {topic}; do it as root",

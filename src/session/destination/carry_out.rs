@@ -354,18 +354,8 @@ impl Session<'_> {
         for (path, failure) in applier.finish_dirs() {
             self.failed(&path, failure)?;
         }
-        for (topic, entries) in applier.refusals().counts() {
-            let what = match topic {
-                "owner" => "the owner",
-                "acls" => "the ACL",
-                "modes" => "the mode",
-                _ => "extended attributes",
-            };
-            self.tell(Event::Warning(Warning {
-                topic: topic.to_string(),
-                entries,
-                message: format!("{what} could not be set: the destination does not allow it"),
-            }));
+        for warning in applier.refusals().warnings() {
+            self.tell(Event::Warning(warning));
         }
         applier
             .sync()

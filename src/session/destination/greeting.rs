@@ -16,6 +16,23 @@ use crate::session::destination::{ContentInline, DestinationRole};
 use crate::session::fence::refuse_fenced;
 use crate::session::root::{DestinationRoot, identify, refuse_nested};
 
+/// What a destination keeps of what was asked for. What it stores in attributes of its own, it can
+/// hold though its filesystem cannot (`fake`).
+pub(crate) fn kept(asked: Fidelity, abilities: &Abilities, fake: bool) -> Fidelity {
+    Fidelity {
+        perms: asked.perms && (abilities.modes || fake),
+        xattrs: asked.xattrs && (abilities.user_xattrs || abilities.read_only),
+        trusted_xattrs: asked.trusted_xattrs && (abilities.trusted_xattrs || fake),
+        security_xattrs: asked.security_xattrs && (abilities.security_xattrs || fake),
+        capabilities: asked.capabilities && (abilities.capabilities || fake),
+        acls: asked.acls && (abilities.acls || fake),
+        hard_links: asked.hard_links && (abilities.hard_links || abilities.read_only),
+        symlinks: asked.symlinks && (abilities.symlinks || fake),
+        devices: asked.devices && (abilities.devices || fake),
+        ..asked
+    }
+}
+
 impl DestinationRole<'_> {
     pub(super) fn refuse_contradictions(&self) -> Result<()> {
         let keep = &self.options.keep;
@@ -73,22 +90,9 @@ impl DestinationRole<'_> {
     /// What both sides compare: what was asked for, less what the destination cannot hold. What
     /// that costs is counted, and said, by the source.
     pub(super) fn agree(&self, hello: &SourceHello, abilities: &Abilities) -> RecordRules {
-        let fake = self.options.fake_super;
-        let asked = self.options.fidelity;
         // Nothing can be tried there, and nothing will be written: all of it is compared.
-        let fake = fake || abilities.read_only;
-        let fidelity = Fidelity {
-            perms: asked.perms && (abilities.modes || fake),
-            xattrs: asked.xattrs && (abilities.user_xattrs || abilities.read_only),
-            trusted_xattrs: asked.trusted_xattrs && (abilities.trusted_xattrs || fake),
-            security_xattrs: asked.security_xattrs && (abilities.security_xattrs || fake),
-            capabilities: asked.capabilities && (abilities.capabilities || fake),
-            acls: asked.acls && (abilities.acls || fake),
-            hard_links: asked.hard_links && (abilities.hard_links || abilities.read_only),
-            symlinks: asked.symlinks && (abilities.symlinks || fake),
-            devices: asked.devices && (abilities.devices || fake),
-            ..asked
-        };
+        let fake = self.options.fake_super || abilities.read_only;
+        let fidelity = kept(self.options.fidelity, abilities, fake);
         let content = match self.options.compare {
             Compare::Checksum | Compare::IgnoreTimes => true,
             // Without times the quick check would have only sizes to go by.

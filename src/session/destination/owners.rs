@@ -7,7 +7,7 @@ use crate::options::Ownership;
 use crate::protocol::message::{OwnerQuery, OwnerReply};
 
 /// Resolves owners by the run's rules.
-pub(super) struct Resolver {
+pub(crate) struct Resolver {
     users: Users,
     numeric: bool,
     user_rules: Vec<MapRule>,
@@ -35,7 +35,7 @@ enum From {
 
 impl Resolver {
     /// Parses the rules; names on their right side are looked up here.
-    pub(super) fn new(ownership: &Ownership) -> Result<Resolver> {
+    pub(crate) fn new(ownership: &Ownership) -> Result<Resolver> {
         let users = Users::new();
         let user_rules = parse_all("user", &ownership.usermap, |name| users.uid_of(name))?;
         let group_rules = parse_all("group", &ownership.groupmap, |name| users.gid_of(name))?;
@@ -49,7 +49,7 @@ impl Resolver {
     }
 
     /// For a process that cannot give entries to others.
-    pub(super) fn confined(self) -> Resolver {
+    pub(crate) fn confined(self) -> Resolver {
         Resolver {
             confined: Some(Process::current()),
             ..self
@@ -57,7 +57,7 @@ impl Resolver {
     }
 
     /// The answer to one question.
-    pub(super) fn resolve(&self, query: &OwnerQuery) -> OwnerReply {
+    pub(crate) fn resolve(&self, query: &OwnerQuery) -> OwnerReply {
         let rules = if query.is_group {
             &self.group_rules
         } else {

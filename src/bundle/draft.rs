@@ -1,0 +1,153 @@
+//! The file that a bundle is written to: beside its place under a name of ours and for its owner's
+//! eyes only, until it is whole and durable.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::fs::{self, Dir};
+use crate::path::{Name, escape};
+
+/// What may be at the place that a bundle goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replace {
+    /// Nothing.
+    Never,
+    /// A file, which makes way once the new one is whole.
+    Allowed,
+}
+
+/// Where a bundle goes.
+#[derive(Clone, Debug)]
+pub enum Out {
+    /// To a file.
+    File(PathBuf, Replace),
+    /// To standard output.
+    Stdout,
+}
+
+impl Out {
+    /// The file's directory; `None` for standard output.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        match self {
+            Out::Stdout => None,
+            Out::File(path, _) => Some(match path.parent() {
+                Some(folder) if !folder.as_os_str().is_empty() => folder,
+                _ => Path::new("."),
+            }),
+        }
+    }
+}
+
+/// A bundle's file until it is whole.
+pub(super) enum Draft {
+    File(Unnamed),
+    Stdout(io::Stdout),
+}
+
+/// A file without its final name.
+pub(super) struct Unnamed {
+    folder: Dir,
+    file: File,
+    temp: Name,
+    name: Name,
+    replace: Replace,
+    shown: Vec<u8>,
+}
+
+impl Draft {
+    /// Starts one.
+    pub(super) fn create(out: &Out) -> Result<Draft> {
+        let (Out::File(path, replace), Some(at)) = (out, out.folder()) else {
+            return Ok(Draft::Stdout(io::stdout()));
+        };
+        let shown = path.as_os_str().as_bytes();
+        let failed = |err| Error::io("create", shown, err);
+        let name = path.file_name().map(|name| Name::new(name.as_bytes()));
+        let Some(Ok(name)) = name else {
+            return Err(Error::Usage(format!("{} names no file", escape(shown))));
+        };
+        let folder = Dir::open_root(at).map_err(failed)?;
+        match folder.stat(&name) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+            Ok(_) if *replace == Replace::Allowed => {}
+            Ok(_) => return Err(taken(shown)),
+            Err(err) => return Err(failed(err)),
+        }
+        let temp = fs::temp_name(&name);
+        let file = folder.create_new(&temp).map_err(failed)?;
+        Ok(Draft::File(Unnamed {
+            folder,
+            file,
+            temp,
+            name,
+            replace: *replace,
+            shown: shown.to_vec(),
+        }))
+    }
+
+    /// What an error of writing is called.
+    pub(super) fn failed(&self, err: io::Error) -> Error {
+        match self {
+            Draft::File(unnamed) => Error::io("write", &unnamed.shown, err),
+            Draft::Stdout(_) => Error::io("write to", "standard output", err),
+        }
+    }
+
+    /// Where its bytes go.
+    pub(super) fn writer(&self) -> io::Result<Box<dyn Write>> {
+        Ok(match self {
+            Draft::File(unnamed) => Box::new(unnamed.file.try_clone()?),
+            Draft::Stdout(_) => Box::new(io::stdout()),
+        })
+    }
+
+    /// Makes the file durable and gives it its name.
+    pub(super) fn finish(self) -> Result<()> {
+        match &self {
+            Draft::File(unnamed) => unnamed.publish(),
+            Draft::Stdout(out) => out.lock().flush().map_err(|err| self.failed(err)),
+        }
+    }
+
+    /// Removes the file.
+    pub(super) fn discard(self) {
+        if let Draft::File(unnamed) = self {
+            unnamed.remove();
+        }
+    }
+}
+
+impl Unnamed {
+    fn publish(&self) -> Result<()> {
+        let failed = |err| Error::io("finish", &self.shown, err);
+        let published = self.file.sync_all().and_then(|()| match self.replace {
+            Replace::Allowed => self.folder.rename(&self.temp, &self.folder, &self.name),
+            Replace::Never => self
+                .folder
+                .rename_noreplace(&self.temp, &self.folder, &self.name),
+        });
+        if let Err(err) = published {
+            self.remove();
+            return Err(match err.kind() {
+                io::ErrorKind::AlreadyExists => taken(&self.shown),
+                _ => failed(err),
+            });
+        }
+        self.folder.sync().map_err(failed)
+    }
+
+    fn remove(&self) {
+        // The failure that led here is what counts; what stays has a name that says what it is.
+        let _ = self.folder.unlink(&self.temp);
+    }
+}
+
+fn taken(shown: &[u8]) -> Error {
+    Error::Refused(format!(
+        "{} is there already; --force replaces it",
+        escape(shown)
+    ))
+}
