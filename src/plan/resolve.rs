@@ -1,31 +1,29 @@
 //! What a plan means on its two hosts: paths expanded where they belong, roots within roots found,
 //! options and commands ready to be used.
 
+mod checks;
 pub(super) mod texts;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::hosts::{Hosts, location};
 use super::model::{self, Action, Check, End, Override, Plan, Root, Service, When, Words};
 use super::nest::{Place, Placed, holders};
 use super::read::Loaded;
-use super::{parse_mode, root_variable};
+use super::root_variable;
 use crate::error::{Error, Result};
 use crate::events::{Both, Side};
 use crate::filter::{self, Rules};
 use crate::options::{
     Compare, Delete, DeleteLimit, Fsync, Keep, Ownership, Selection, SyncOptions, Trash,
 };
-use crate::protocol::errand::{self, Probe, RootFacts, RootKind};
+use crate::protocol::errand::{self, RootFacts, RootKind};
 use crate::session::{Job, Mode};
 use crate::transport::{Location, RemoteOptions, RemotePath};
 use texts::Texts;
 
-/// How long one try of a check over the network may take: the next one follows until the check's
-/// own time is over.
-const TRY: Duration = Duration::from_secs(10);
+pub use checks::{ResolvedCheck, Tried};
 
 /// A plan as it is on its hosts.
 #[derive(Clone, Debug)]
@@ -71,31 +69,6 @@ pub enum Verb {
     Status,
     /// What came is repaired or migrated.
     Doctor,
-}
-
-/// A check, ready to be tried.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResolvedCheck {
-    /// What it is called.
-    pub name: String,
-    /// It is tried until it holds or this time is over; zero is once.
-    pub within: Duration,
-    /// What is tried, on the destination.
-    pub what: Tried,
-}
-
-/// What a check tries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tried {
-    /// A probe.
-    Probe(Probe),
-    /// A command that exits with 0.
-    Command {
-        /// The command.
-        command: errand::Command,
-        /// What its output contains.
-        contains: Option<String>,
-    },
 }
 
 impl Verb {
@@ -305,23 +278,33 @@ impl Resolved {
         if let Some(action) = written_action(service, verb, side) {
             return Some(self.command(action, side));
         }
-        let unit = overrides(service, side)
-            .unit
-            .as_ref()
-            .or(service.unit.as_ref())?;
-        let words = match verb {
-            Verb::Stop => ["stop"].as_slice(),
-            Verb::Start => &["start"],
-            Verb::Status => &["is-active"],
+        let word = match verb {
+            Verb::Stop => "stop",
+            Verb::Start => "start",
+            Verb::Status => "is-active",
             Verb::Doctor => return None,
         };
-        let user = service.user_unit.then_some("--user");
-        let words = ["systemctl"]
-            .into_iter()
-            .chain(user)
-            .chain(words.iter().copied());
-        let words = words.map(str::to_owned).chain([unit.clone()]).collect();
-        Some(self.command(&Action::Words(words), side))
+        self.unit_command(word, side)
+    }
+
+    /// The command that asks whether the unit is there, where one gives commands on that side.
+    pub fn unit_lookup(&self, side: Side) -> Option<errand::Command> {
+        self.unit_command("cat", side)
+    }
+
+    /// `systemctl WORD UNIT`. A user's unit on the destination is that of who runs the service.
+    fn unit_command(&self, word: &str, side: Side) -> Option<errand::Command> {
+        let service = &self.plan.service;
+        let own = &overrides(service, side).unit;
+        let unit = own.as_ref().or(service.unit.as_ref())?;
+        let scope = service.user_unit.then_some("--user");
+        let words = ["systemctl"].into_iter().chain(scope).chain([word, unit]);
+        let words = words.map(str::to_owned).collect();
+        let mut command = self.command(&Action::Words(words), side);
+        if service.user_unit && side == Side::Destination {
+            command.user = service.user.clone();
+        }
+        Some(command)
     }
 
     /// The hooks of a moment, in the order of the plan.
@@ -330,12 +313,6 @@ impl Resolved {
         hooks
             .map(|hook| (hook.on.into(), self.command(&hook.run, hook.on.into())))
             .collect()
-    }
-
-    /// What must hold on the destination.
-    pub fn checks(&self) -> Vec<ResolvedCheck> {
-        let checks = self.plan.checks.iter();
-        checks.flat_map(|check| self.check(check)).collect()
     }
 
     /// The variables of commands on one side.
@@ -369,105 +346,6 @@ impl Resolved {
             env: env.into_iter().collect(),
             timeout: command.timeout.duration(),
         }
-    }
-
-    fn check(&self, check: &Check) -> Vec<ResolvedCheck> {
-        let (within, what) = match check {
-            Check::Command {
-                run,
-                contains,
-                within,
-                ..
-            } => {
-                let what = Tried::Command {
-                    command: self.command(run, Side::Destination),
-                    contains: contains.clone(),
-                };
-                (within.duration(), what)
-            }
-            Check::Http {
-                url,
-                status,
-                contains,
-                within,
-                ..
-            } => {
-                let probe = Probe::Http {
-                    url: url.clone(),
-                    status: *status,
-                    contains: contains.clone(),
-                    timeout: within.duration().min(TRY),
-                };
-                (within.duration(), Tried::Probe(probe))
-            }
-            Check::Tcp {
-                address, within, ..
-            } => {
-                let probe = Probe::Tcp {
-                    address: address.clone(),
-                    timeout: within.duration().min(TRY),
-                };
-                (within.duration(), Tried::Probe(probe))
-            }
-            Check::File { .. } => (Duration::ZERO, Tried::Probe(self.file_probe(check))),
-            Check::ReadableAs { name, root, user } => {
-                return self.readable_as(name, root.as_deref(), user.as_deref());
-            }
-        };
-        let name = check.name().to_owned();
-        vec![ResolvedCheck { name, within, what }]
-    }
-
-    fn file_probe(&self, check: &Check) -> Probe {
-        let Check::File {
-            path,
-            exists,
-            owner,
-            group,
-            mode,
-            contains,
-            ..
-        } = check
-        else {
-            unreachable!("the caller has looked")
-        };
-        Probe::File {
-            path: self.texts.destination.get(path).to_owned(),
-            exists: *exists,
-            owner: owner.clone(),
-            group: group.clone(),
-            mode: mode.as_deref().and_then(parse_mode),
-            contains: contains.clone(),
-        }
-    }
-
-    /// One check for each root that is meant; of one within another the outer one is enough.
-    fn readable_as(
-        &self,
-        name: &str,
-        root: Option<&str>,
-        user: Option<&str>,
-    ) -> Vec<ResolvedCheck> {
-        let Some(user) = user.or(self.plan.service.user.as_deref()) else {
-            return Vec::new();
-        };
-        let is_meant = |found: &&ResolvedRoot| match root {
-            Some(root) => found.name == root && found.present,
-            None => found.is_synced(),
-        };
-        let meant: Vec<_> = self.roots.iter().filter(is_meant).collect();
-        let checks = meant.iter().map(|found| ResolvedCheck {
-            name: match meant.len() {
-                1 => name.to_owned(),
-                _ => format!("{name} ({})", found.name),
-            },
-            within: Duration::ZERO,
-            what: Tried::Probe(Probe::ReadableAs {
-                root: found.destination.clone(),
-                user: user.to_owned(),
-            }),
-        });
-        checks.collect()
     }
 }
 

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use super::hosts::Hosts;
 use super::resolve::{Resolved, ResolvedRoot};
 use crate::error::{Error, RemoteError, Result};
-use crate::events::{Cancel, Event, Observer, RootBegun, Summary, Warning};
+use crate::events::{Cancel, Event, Observer, RootBegun, Side, Summary, Warning};
+use crate::filter::Rules;
 use crate::options::SyncOptions;
+use crate::path::RelPath;
 use crate::protocol::errand::Database;
 use crate::session::{self, Mode};
 
@@ -49,15 +51,30 @@ pub fn sync_warm(
 ) -> Result<Vec<(usize, Summary)>> {
     let mut done = Vec::new();
     for (n, root) in synced(resolved) {
-        let before = hosts.source.databases(&root.source, false)?;
+        let before = databases(root, hosts)?;
         let summary = run_root(resolved, root, Mode::Sync, tweak, observer, cancel)?;
-        let after = hosts.source.databases(&root.source, false)?;
+        let after = databases(root, hosts)?;
         if let Some(warning) = changed_meanwhile(&root.name, &before, &after) {
             observer.observe(Event::Warning(warning));
         }
         done.push((n, summary));
     }
     Ok(done)
+}
+
+/// The databases of a root that take part.
+fn databases(root: &ResolvedRoot, hosts: &mut Hosts) -> Result<Vec<Database>> {
+    let rules = Rules::parse(&root.options.selection.rules);
+    let rules = rules.map_err(|err| Error::Usage(err.to_string()))?;
+    let takes_part = |database: &Database| {
+        RelPath::new(database.path.as_bytes()).is_ok_and(|path| {
+            let explained = rules.explain(&path, false, Side::Source);
+            !explained.verdict.is_excluded()
+        })
+    };
+    let mut found = hosts.source.databases(&root.source, false)?;
+    found.retain(takes_part);
+    Ok(found)
 }
 
 /// What was done in all roots together.

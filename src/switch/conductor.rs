@@ -8,7 +8,7 @@ use super::live::Live;
 use super::report::Report;
 use super::step::{Again, ROLLBACK, SWITCH, Step};
 use super::watch::{Told, Watch};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorClass, Result};
 use crate::events::{Cancel, Side};
 use crate::plan::model::OnFailure;
 use crate::plan::{Hosts, Loaded, Resolved};
@@ -133,12 +133,21 @@ impl<'a> Conductor<'a> {
         outcome
     }
 
-    /// Whether the plan wants a failure to lead back by itself: not an interrupt, which a person
-    /// made, and not before there is anything to go back from.
+    /// Whether a failure leads back by itself, as the plan may want: only that of a step which was
+    /// taken and failed, after there is anything to go back from. An interrupt was a person's wish,
+    /// a lost connection leaves nobody to go back with, and a step that waits for a person's word
+    /// has not failed.
     fn goes_back(&self, journal: &Journal, err: &Error) -> bool {
-        self.resolved.plan.switch.on_failure == OnFailure::Rollback
-            && !matches!(err, Error::Interrupted)
-            && journal.has_begun(Step::Stop)
+        let has_failed = journal
+            .records()
+            .last()
+            .is_some_and(|record| record.what == What::Failed);
+        let is_wanted = self.resolved.plan.switch.on_failure == OnFailure::Rollback;
+        let can_go = !matches!(
+            err.class(),
+            ErrorClass::Interrupted | ErrorClass::Connection
+        );
+        is_wanted && can_go && has_failed && journal.has_begun(Step::Stop)
     }
 
     fn go_back(&mut self, mut journal: Journal, cause: Error) -> Result<()> {

@@ -2,11 +2,7 @@
 
 use std::fs;
 
-use cutover::events::{Cancel, Silent};
-use cutover::options::SyncOptions;
 use cutover::protocol::errand::{FenceMeans, KeepMeans, Marker, MarkerRole};
-use cutover::session::{Job, Mode};
-use cutover::transport::{Location, RemoteOptions};
 
 use crate::common::dump::Dump;
 use crate::common::lab::{Lab, Route};
@@ -29,8 +25,11 @@ fn names_of_ours_are_not_synced_and_not_deleted() {
     for root in [&lab.src, &lab.dst] {
         host.keep(text(root), "before", KeepMeans::HardLink)
             .unwrap();
-        let standby = marker(MarkerRole::Standby);
-        host.set_marker(text(root), Some(standby)).unwrap();
+        let theirs = Marker {
+            plan: text(root).to_string(),
+            ..marker(MarkerRole::Standby)
+        };
+        host.set_marker(text(root), Some(theirs)).unwrap();
     }
     let ours = |root: &std::path::Path| {
         let dump = Dump::of(root);
@@ -55,6 +54,8 @@ fn names_of_ours_are_not_synced_and_not_deleted() {
         "elsewhere it is a name like any"
     );
     assert!(!lab.dst.join("gone").exists());
+    let marker = host.read_marker(text(&lab.dst)).unwrap().unwrap();
+    assert_eq!(marker.plan, text(&lab.dst));
     lab.between("diff", &[]).ok();
     lab.between("verify", &[]).ok();
     lab.source("m . @5");
@@ -62,6 +63,7 @@ fn names_of_ours_are_not_synced_and_not_deleted() {
     lab.cutover(["manifest", "-o", text(&manifest), text(&lab.src)])
         .ok();
     fs::remove_dir_all(lab.src.join(".cutover-kept")).unwrap();
+    fs::remove_file(lab.src.join(".cutover-marker")).unwrap();
     lab.source("m . @5");
     lab.cutover(["verify", text(&manifest), text(&lab.src)])
         .ok();

@@ -45,18 +45,22 @@ fn far(lab: &Lab) -> Host {
 
 /// The same for a user with this id, without any privilege; only root can.
 fn far_by_user(lab: &Lab, uid: u32) -> Host {
-    // The build directory may be in a place that only this user can enter.
-    let binary = lab.path("cutover");
-    install(Path::new(BINARY), &binary);
+    let ids = format!("--reuid {uid} --regid {uid} --clear-groups");
     for (_, dir) in lab.home(FAR) {
         std::os::unix::fs::chown(dir, Some(uid), Some(uid)).unwrap();
     }
+    far_with(lab, &ids)
+}
+
+/// The same with other ids, as setpriv has them; only root can.
+fn far_with(lab: &Lab, ids: &str) -> Host {
+    // The build directory may be in a place that only this user can enter.
+    let binary = lab.path("cutover");
+    install(Path::new(BINARY), &binary);
     let script = lab.far_options()[1].clone();
     let script = script.to_str().unwrap();
     let options = RemoteOptions {
-        shell: Some(format!(
-            "setpriv --reuid {uid} --regid {uid} --clear-groups {script}"
-        )),
+        shell: Some(format!("setpriv {ids} {script}")),
         agent_path: Some(binary.into_os_string().into_encoded_bytes()),
         ..RemoteOptions::default()
     };

@@ -20,7 +20,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::common::lab::Lab;
 use crate::common::run::BINARY;
 use crate::common::sshd::{HOST, Sshd};
-use crate::{far, is_alive, needs, remote, shell};
+use crate::{far, far_with, is_alive, needs, remote, shell};
 
 /// How long anything here may take to be noticed.
 const SOON: Duration = Duration::from_secs(20);
@@ -298,5 +298,25 @@ fn a_command_runs_as_another_user() {
     assert_ne!(lines[1], "root");
     assert_eq!(lines[2], "nobody");
     assert!(lines[3].ends_with("0000000000000000"), "{lines:?}");
+    host.finish().unwrap();
+}
+
+#[test]
+fn another_user_has_none_of_the_agents_groups() {
+    needs!(Root);
+    let lab = Lab::new();
+    let mut host = far_with(&lab, "--groups 0,4,20");
+    let groups = |user: Option<&str>| Command {
+        user: user.map(str::to_string),
+        dir: Some("/".to_string()),
+        ..shell("id -G")
+    };
+    assert_eq!(lines_of(&mut host, groups(None)).1, ["0 4 20"]);
+    let (_, lines) = lines_of(&mut host, groups(Some("nobody")));
+    let theirs: Vec<&str> = lines[0].split(' ').collect();
+    assert!(
+        !theirs.contains(&"0") && !theirs.contains(&"20"),
+        "{lines:?}"
+    );
     host.finish().unwrap();
 }

@@ -152,7 +152,7 @@ fn other_profiles_are_not_forgotten() {
         "[[expect]]\nkind = \"no-others\"\npaths = [\"~/.app*\"]\nmessage = \"several profiles\"\n",
     );
     let trouble = stage.trouble(&plan);
-    assert_only(&trouble, "warning expected: not in the plan: ");
+    assert_only(&trouble, "fail expected: not in the plan: ");
     assert!(trouble[0].ends_with("/.app-work"), "{trouble:?}");
 }
 

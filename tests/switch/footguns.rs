@@ -1,7 +1,7 @@
 //! What people do wrong when they move a service, each provoked once and caught.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 
 use crate::site::{Site, succeeding};
 
@@ -94,10 +94,15 @@ fn secrets_that_anyone_can_read_are_a_warning_with_the_remedy() {
 #[test]
 fn an_owner_that_the_service_is_not_is_found_by_the_checks() {
     let site = Site::with_gateway();
-    let plan = site.plan_with(&["user=nobody"], "");
-    // As a copy made by root leaves it.
-    let token = site.state(&site.old).join("credentials/token");
-    chown(&token, Some(0), Some(0)).unwrap();
+    // As a copy made by root leaves it: whose service it is, is in the plan, but no owner.
+    let check = "\n[[check]]\nkind = \"readable-as\"\nname = \"its own state\"\n";
+    let plan = site.plan(check);
+    let text = fs::read_to_string(&plan).unwrap();
+    fs::write(
+        &plan,
+        text.replacen("[service]", "[service]\nuser = \"nobody\"", 1),
+    )
+    .unwrap();
     let outcome = site.cutover("switch", &plan).run();
     assert!(!outcome.status.success(), "{outcome}");
     outcome.says("nobody");

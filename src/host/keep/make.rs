@@ -51,9 +51,13 @@ pub(super) fn make(root: &Root, folder: &Dir, means: KeepMeans, cancel: &Cancel)
     };
     let own = entry_of(&root.dir, &rules).map_err(|err| root.failed("read", err))?;
     maker.fill()?;
+    let entries = maker.finish()?;
+    folder
+        .sync_filesystem()
+        .map_err(|err| root.failed("make durable what is kept of", err))?;
     Ok(State {
         means,
-        entries: maker.finish()?,
+        entries,
         root: Some(own),
         step: Step::Kept,
         differing: Vec::new(),

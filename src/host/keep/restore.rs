@@ -161,12 +161,14 @@ impl Restoring<'_> {
         Ok(())
     }
 
-    /// Writes down the next step, once all before it is durable.
+    /// Writes down the next step, once all that was moved before it is durable.
     fn note(&self, state: &mut State, step: Step) -> Result<()> {
-        self.root
-            .dir
-            .sync_filesystem()
-            .map_err(|err| self.root.failed("make durable", err))?;
+        if step != Step::Away {
+            self.root
+                .dir
+                .sync_filesystem()
+                .map_err(|err| self.root.failed("make durable", err))?;
+        }
         state.step = step;
         self.shelf.write(self.id, state)
     }

@@ -104,7 +104,8 @@ impl<'a> Shelf<'a> {
             .map_err(|err| self.failed("read", id, err))
     }
 
-    /// Adds a state that `make` fills a folder with. It has its name once it is whole and durable.
+    /// Adds a state that `make` fills a folder with, and makes durable. It has its name once it is
+    /// whole.
     pub(super) fn add(&self, id: &str, make: impl FnOnce(&Dir) -> Result<State>) -> Result<State> {
         let partial = named(id, PARTIAL);
         let failed = |act| move |err| self.failed(act, id, err);
@@ -115,7 +116,6 @@ impl<'a> Shelf<'a> {
         let folder = self.dir.open_child(&partial).map_err(failed("open"))?;
         let made = make(&folder).and_then(|state| {
             write_state(&folder, &state)
-                .and_then(|()| folder.sync_filesystem())
                 .and_then(|()| {
                     self.dir
                         .rename_noreplace(&partial, &self.dir, &named(id, ""))

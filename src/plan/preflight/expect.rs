@@ -4,7 +4,7 @@
 use super::gather::Asked;
 use super::roots::is_below;
 use super::{Findings, View, asked, some};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::events::Side;
 use crate::plan::model::Expect;
 use crate::plan::resolve::texts::{self, normal};
@@ -71,7 +71,7 @@ fn answer(resolved: &Resolved, expect: &Expect, side: Side, host: &mut Host) -> 
             let mut found = host.values(queries.collect())?.into_iter();
             let mut next = || match found.next() {
                 Some(Ok(value)) => Ok(value),
-                Some(Err(why)) => Err(crate::error::Error::Usage(why)),
+                Some(Err(why)) => Err(Error::Usage(why)),
                 None => Ok(None),
             };
             answered.value = next()?;
@@ -176,7 +176,7 @@ fn judge_one(
             let others = others(view, &answered.others);
             if !others.is_empty() {
                 let named = some(&others, others.len() as u64, ", ");
-                findings.warning("expected", format!("not in the plan: {named}"), message);
+                findings.fail("expected", format!("not in the plan: {named}"), message);
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::protocol::errand::Exit;
 pub(super) fn judge(view: &View<'_>, findings: &mut Findings) {
     for side in [Side::Source, Side::Destination] {
         status(view, side, findings);
+        unit(view, side, findings);
     }
     occupants(view, findings);
     let can = |verb| view.resolved.action(verb, Side::Source).is_some();
@@ -77,10 +78,26 @@ fn status(view: &View<'_>, side: Side, findings: &mut Findings) {
     }
 }
 
+/// A unit that is not there is as little active as one that has stopped.
+fn unit(view: &View<'_>, side: Side, findings: &mut Findings) {
+    let Some(Ok(Status { exit, last_line })) = &view.seen.of(side).unit else {
+        return;
+    };
+    // Where systemctl cannot be run at all, `status` says so.
+    if matches!(exit, Exit::Code(code) if *code != 0) {
+        findings.fail(
+            "service",
+            format!("its unit is not there on the {}: {last_line}", side.noun()),
+            "install the service there, or correct `unit`",
+        );
+    }
+}
+
 fn occupants(view: &View<'_>, findings: &mut Findings) {
     let occupants = match &view.seen.destination.occupants {
-        Ok(occupants) => occupants,
-        Err(why) => return findings.unknown("destination", "processes", why),
+        Some(Ok(occupants)) => occupants,
+        Some(Err(why)) => return findings.unknown("destination", "processes", why),
+        None => return,
     };
     if !occupants.found.is_empty() {
         let named: Vec<_> = occupants

@@ -95,6 +95,7 @@ fn seen(name: &str, resolved: &Resolved) -> Seen {
             uid: 0,
             home: "/root".to_owned(),
         },
+        home: "/root".to_owned(),
         clock: Clock::default(),
         people: Ok(People {
             users: known(vec!["root", "app"]),
@@ -102,10 +103,11 @@ fn seen(name: &str, resolved: &Resolved) -> Seen {
         }),
         roots: resolved.roots.iter().map(|_| root_seen()).collect(),
         status: None,
-        occupants: Ok(Occupants {
+        unit: None,
+        occupants: Some(Ok(Occupants {
             found: Vec::new(),
             hidden: 0,
-        }),
+        })),
         expected: resolved.plan.expects.iter().map(|_| None).collect(),
     }
 }
@@ -401,16 +403,29 @@ fn a_service_that_runs_there_already_is_in_the_way() {
 }
 
 #[test]
+fn a_unit_that_is_not_installed_is_in_the_way() {
+    let mut scene = Scene::new("");
+    scene.seen.destination.unit = Some(Ok(Status {
+        exit: Exit::Code(1),
+        last_line: "No files found for app.service.".to_owned(),
+    }));
+    scene.finds(
+        Verdict::Fail,
+        "its unit is not there on the destination: No files found",
+    );
+}
+
+#[test]
 fn processes_in_the_roots_there_are_in_the_way() {
     let mut scene = Scene::new("");
-    scene.seen.destination.occupants = Ok(Occupants {
+    scene.seen.destination.occupants = Some(Ok(Occupants {
         found: vec![Occupant {
             pid: 7,
             command: "app serve".to_owned(),
             path: "/srv/b/db".to_owned(),
         }],
         hidden: 0,
-    });
+    }));
     scene.finds(Verdict::Fail, "app serve (7): /srv/b/db");
 }
 
@@ -474,6 +489,6 @@ fn a_path_in_the_home_means_the_same_where_the_homes_do() {
             .iter()
             .all(|row| row.verdict == Verdict::Ok)
     );
-    scene.seen.destination.facts.home = "/home/new".to_owned();
+    scene.seen.destination.home = "/home/new".to_owned();
     scene.finds(Verdict::Fail, "names /root/tool");
 }

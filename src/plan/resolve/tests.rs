@@ -1,10 +1,13 @@
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
+use super::checks::TRY;
 use super::*;
 use crate::events::{Cancel, Silent};
 use crate::options::RuleText;
 use crate::plan::load_bytes;
+use crate::protocol::errand::Probe;
 
 /// The plan as it is on this machine, which is both of its hosts.
 pub(in crate::plan) fn resolved(text: &str) -> Result<(Resolved, Hosts)> {
