@@ -1,5 +1,5 @@
-//! Restores a bundle: proves all of it first, then makes room for nothing it could not prove, then
-//! reads it again and writes its trees.
+//! Restores a bundle: reads all of it once to prove it, and a second time to write its trees, so that
+//! one that cannot be proven leaves nothing behind.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
