@@ -143,10 +143,7 @@ fn meaning(view: &View<'_>, mention: &Mention, there: &There) -> Meaning {
         .iter()
         .filter(|root| root.present)
         .find(holds);
-    let homes = (
-        &view.seen.source.facts.home,
-        &view.seen.destination.facts.home,
-    );
+    let homes = (&view.seen.source.home, &view.seen.destination.home);
     let is_there = there.0.contains(path);
     match root {
         Some(root) if root.source == root.destination && is_below(&root.source, path) => {

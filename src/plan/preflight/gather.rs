@@ -8,7 +8,7 @@ use super::asked;
 use super::expect::{self, Answered};
 use crate::error::Result;
 use crate::events::{Cancel, Side};
-use crate::plan::resolve::{Resolved, ResolvedRoot, Verb};
+use crate::plan::resolve::{Resolved, ResolvedRoot, Verb, texts};
 use crate::protocol::errand::{
     Command, Exit, HostFacts, Marker, Measured, Mention, Occupants, Probe, RootKind,
 };
@@ -22,6 +22,8 @@ pub(super) struct Seen {
     /// What messages call it.
     pub(super) name: String,
     pub(super) facts: HostFacts,
+    /// What `~` is in the plan's paths.
+    pub(super) home: String,
     pub(super) clock: Clock,
     pub(super) people: Asked<People>,
     /// By the plan's order.
@@ -83,16 +85,19 @@ pub(super) fn look(
     let before = now_ms();
     let facts = host.facts()?;
     let clock = Clock::of(before, facts.clock_ms, now_ms());
+    let home = texts::expand(host, &["~".to_owned()], resolved.environment(side))?;
+    let home = home.into_iter().next().unwrap_or_default();
     let mut roots = Vec::new();
     for root in &resolved.roots {
         cancel.check()?;
-        roots.push(look_at_root(resolved, root, side, &facts, host)?);
+        roots.push(look_at_root(resolved, root, side, &home, host)?);
     }
     cancel.check()?;
     let paths = resolved.roots.iter().filter(|root| root.is_synced());
     let paths: Vec<_> = paths.map(|root| root.path(side).to_owned()).collect();
     Ok(Seen {
         name: host.name().to_owned(),
+        home,
         clock,
         people: asked(look_for_people(resolved, side, host))?,
         roots,
@@ -129,7 +134,7 @@ fn look_at_root(
     resolved: &Resolved,
     root: &ResolvedRoot,
     side: Side,
-    host_facts: &HostFacts,
+    home: &String,
     host: &mut Host,
 ) -> Result<RootSeen> {
     let mut seen = RootSeen::default();
@@ -164,7 +169,7 @@ fn look_at_root(
         seen.exposed = Some(asked(host.exposed(path, secrets))?);
     }
     if root.held_by.is_none() {
-        let paths = paths_of_the_source(resolved, host_facts);
+        let paths = paths_of_the_source(resolved, home);
         seen.mentions = Some(asked(host.mentions(path, &paths))?);
     }
     Ok(seen)
@@ -184,10 +189,10 @@ fn is_there(host: &mut Host, path: &str) -> Result<bool> {
 }
 
 /// The paths that may mean something else on the destination.
-fn paths_of_the_source(resolved: &Resolved, facts: &HostFacts) -> Vec<String> {
+fn paths_of_the_source(resolved: &Resolved, home: &String) -> Vec<String> {
     let roots = resolved.roots.iter();
     let roots = roots.flat_map(|root| [&root.source, &root.facts.source.canonical]);
-    let paths: BTreeSet<_> = roots.chain([&facts.home]).collect();
+    let paths: BTreeSet<_> = roots.chain([home]).collect();
     // Every absolute path is below this one.
     paths
         .into_iter()

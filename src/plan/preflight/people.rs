@@ -1,7 +1,7 @@
 //! Users and groups: those that the plan names, those that own what is moved, and whether we may
 //! act for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Findings, View};
 use crate::events::Side;
@@ -168,12 +168,8 @@ fn existing(view: &View<'_>, side: Side, findings: &mut Findings) {
             }
         }
     }
-    let names: Vec<_> = wanted
-        .users
-        .keys()
-        .chain(wanted.groups.keys())
-        .cloned()
-        .collect();
+    let names: BTreeSet<_> = wanted.users.keys().chain(wanted.groups.keys()).collect();
+    let names: Vec<_> = names.into_iter().map(String::as_str).collect();
     if is_fine && !names.is_empty() {
         findings.ok(&subject, format!("all exist: {}", names.join(", ")));
     }

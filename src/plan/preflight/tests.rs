@@ -95,6 +95,7 @@ fn seen(name: &str, resolved: &Resolved) -> Seen {
             uid: 0,
             home: "/root".to_owned(),
         },
+        home: "/root".to_owned(),
         clock: Clock::default(),
         people: Ok(People {
             users: known(vec!["root", "app"]),
@@ -488,6 +489,6 @@ fn a_path_in_the_home_means_the_same_where_the_homes_do() {
             .iter()
             .all(|row| row.verdict == Verdict::Ok)
     );
-    scene.seen.destination.facts.home = "/home/new".to_owned();
+    scene.seen.destination.home = "/home/new".to_owned();
     scene.finds(Verdict::Fail, "names /root/tool");
 }
