@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::slice;
 
 use super::sparse;
 use crate::delta::zeros;
@@ -92,7 +93,8 @@ impl FileContent {
             true => Some(sparse::bounded(fs::data_ranges(&file, size)?)),
             false => None,
         };
-        let has_holes = |extents: &Vec<Range<u64>>| extents.as_slice() != [0..size];
+        let whole = 0..size;
+        let has_holes = |extents: &Vec<Range<u64>>| *extents != slice::from_ref(&whole);
         Ok(FileContent::Large {
             file,
             stat,
@@ -170,7 +172,8 @@ fn pack_large(
     // Everything before this offset is in the hash.
     let mut at = 0;
     let mut torn = None;
-    'reading: for extent in extents.unwrap_or_else(|| Vec::from([0..size])) {
+    let whole = 0..size;
+    'reading: for extent in extents.unwrap_or_else(|| vec![whole]) {
         zeros(extent.start - at, cancel, |part| {
             hasher.update(part);
         })?;

@@ -6,13 +6,14 @@ use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::MAX_ENTRIES;
 use super::draft::{Draft, Out};
 use super::layout::{OWN_DIR, Place, VERSION_TEXT};
 use super::member::Member;
 use super::pack::{Packed, Packer, written};
 use super::progress::Progress;
 use super::seal::{Seal, Sealed};
-use super::source::{BundleRoot, Source};
+use super::source::{BundleRoot, Found, Source};
 use super::write::Archive;
 use crate::entry::Timestamp;
 use crate::error::{Error, Result};
@@ -44,16 +45,16 @@ pub fn create(creation: &Creation, observer: &dyn Observer, cancel: &Cancel) -> 
         .collect::<Result<Vec<_>>>()?;
     refuse_names(&creation.roots)?;
     refuse_own_place(creation)?;
+    creation.out.refuse_taken()?;
     let may_be_plain = creation.allow_plain_secrets || !matches!(creation.seal, Seal::Open);
-    let (mut files, mut bytes) = (0, 0);
     observer.observe(Event::Phase(Phase::Scanning));
+    let mut found = Found::default();
     for source in &sources {
-        let found = source.survey(may_be_plain, observer, cancel)?;
-        files += found.files;
-        bytes += found.bytes;
+        source.survey(may_be_plain, observer, cancel, &mut found)?;
     }
+    refuse_too_many(&found)?;
     observer.observe(Event::Phase(Phase::Transferring));
-    let progress = Progress::new(observer, files, bytes);
+    let progress = Progress::new(observer, found.files, found.bytes);
     let draft = Draft::create(&creation.out)?;
     match pack_into(&draft, &sources, creation, progress, cancel) {
         Ok((packed, bundle_bytes)) => {
@@ -199,6 +200,16 @@ fn refuse_own_place(creation: &Creation) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn refuse_too_many(found: &Found) -> Result<()> {
+    if found.entries <= MAX_ENTRIES {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "these are {} entries, and a bundle holds at most {MAX_ENTRIES}: make several",
+        found.entries
+    )))
 }
 
 fn warn_of_sockets(packed: &Packed, observer: &dyn Observer) {

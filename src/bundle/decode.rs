@@ -120,24 +120,14 @@ impl Records {
 
     /// The member that a header block and these records describe.
     pub(super) fn member(self, header: Header) -> io::Result<Decoded> {
-        let kind = kind_of(header.flag)?;
+        let flag = header.flag;
         let stored_bytes = self.size.unwrap_or(header.size);
         let is_sparse = self.sparse.version()?;
-        if is_sparse && header.flag != Flag::File {
-            return Err(damaged("a member that is no file is sparse"));
-        }
-        if header.flag != Flag::File && stored_bytes > 0 {
+        if flag != Flag::File && (is_sparse || stored_bytes > 0) {
             return Err(damaged("a member that is no file has content"));
         }
-        let link = self.link.unwrap_or(header.link);
-        let (target, link) = match header.flag {
-            Flag::Symlink if link.is_empty() => {
-                return Err(damaged("a symlink that leads nowhere"));
-            }
-            Flag::Symlink => (link, None),
-            Flag::HardLink => (Vec::new(), Some(link)),
-            _ => (Vec::new(), None),
-        };
+        let mut meta = self.meta(&header)?;
+        let (target, link) = targets(flag, self.link.unwrap_or(header.link))?;
         let (path, size) = match self.sparse {
             Sparse {
                 name: Some(name),
@@ -149,39 +139,11 @@ impl Records {
         if size > sparse::MAX_LEN {
             return Err(damaged(format!("a file of {size} bytes")));
         }
-        let small = |number: u64, what: &str| {
-            u32::try_from(number).map_err(|_| damaged(format!("a {what} of {number}")))
-        };
-        let uid = small(self.uid.unwrap_or(header.uid), "user number")?;
-        let gid = small(self.gid.unwrap_or(header.gid), "group number")?;
-        let major = small(header.device.0, "device number")?;
-        let minor = small(header.device.1, "device number")?;
-        let mode = u16::try_from(header.mode).ok();
-        let mode = mode
-            .filter(|&mode| mode <= 0o7777)
-            .ok_or_else(|| damaged("a member has no sound mode"))?;
-        let whole_seconds = Timestamp {
-            secs: header.mtime as i64,
-            nanos: 0,
-        };
+        meta.size = size + target.len() as u64;
         Ok(Decoded {
             member: Member {
-                path: without_slash(path, kind)?,
-                meta: Metadata {
-                    kind,
-                    mode,
-                    uid,
-                    gid,
-                    mtime: self.mtime.unwrap_or(whole_seconds),
-                    size: match kind {
-                        EntryKind::Symlink => target.len() as u64,
-                        _ => size,
-                    },
-                    rdev: match kind.is_device() {
-                        true => (major, minor),
-                        false => (0, 0),
-                    },
-                },
+                path: without_slash(path, meta.kind)?,
+                meta,
                 target,
                 xattrs: self.xattrs,
                 link,
@@ -192,6 +154,51 @@ impl Records {
             stored_bytes,
             is_sparse,
         })
+    }
+
+    /// All but the size.
+    fn meta(&self, header: &Header) -> io::Result<Metadata> {
+        let kind = kind_of(header.flag)?;
+        let device = |number: u64| {
+            u32::try_from(number).map_err(|_| damaged(format!("a device number of {number}")))
+        };
+        let device = (device(header.device.0)?, device(header.device.1)?);
+        let mode = u16::try_from(header.mode).ok();
+        let mode = mode.filter(|&mode| mode <= 0o7777);
+        let whole_seconds = Timestamp {
+            // A field of 11 octal digits.
+            secs: header.mtime as i64,
+            nanos: 0,
+        };
+        Ok(Metadata {
+            kind,
+            mode: mode.ok_or_else(|| damaged("a member has no sound mode"))?,
+            uid: owner(self.uid.unwrap_or(header.uid))?,
+            gid: owner(self.gid.unwrap_or(header.gid))?,
+            mtime: self.mtime.unwrap_or(whole_seconds),
+            size: 0,
+            rdev: match kind.is_device() {
+                true => device,
+                false => (0, 0),
+            },
+        })
+    }
+}
+
+/// The number of a user or group. The last one stands for nobody: the kernel takes it for "leave
+/// it as it is".
+fn owner(number: u64) -> io::Result<u32> {
+    let id = u32::try_from(number).ok().filter(|&id| id != u32::MAX);
+    id.ok_or_else(|| damaged(format!("an owner with the number {number}")))
+}
+
+/// What a symlink holds, and what another name is one of.
+fn targets(flag: Flag, link: Vec<u8>) -> io::Result<(Vec<u8>, Option<Vec<u8>>)> {
+    match flag {
+        Flag::Symlink if link.is_empty() => Err(damaged("a symlink that leads nowhere")),
+        Flag::Symlink => Ok((link, None)),
+        Flag::HardLink => Ok((Vec::new(), Some(link))),
+        _ => Ok((Vec::new(), None)),
     }
 }
 
@@ -335,7 +342,7 @@ mod tests {
         assert_eq!(unescaped(b"user.%41"), None);
     }
 
-    fn said(records: &[(&[u8], &[u8])]) -> String {
+    fn said(records: &[pax::Record<'_>]) -> String {
         let mut bytes = Vec::new();
         for (key, value) in records {
             pax::push(&mut bytes, key, value);
@@ -353,9 +360,9 @@ mod tests {
     #[test]
     fn records_that_no_bundle_holds_are_refused() {
         let long = vec![b'x'; XATTR_SIZE_MAX + 1];
-        let cases: [(&[(&[u8], &[u8])], &str); 13] = [
+        let cases: [(&[pax::Record<'_>], &str); 13] = [
             (&[(b"path", b"a"), (b"path", b"b")], "path twice"),
-            (&[(b"uid", b"4294967296")], "user number"),
+            (&[(b"uid", b"4294967295")], "number 4294967295"),
             (&[(b"uid", b"-1")], "number should be"),
             (&[(b"uid", b"")], "number should be"),
             (&[(b"mtime", b"x")], "no sound time"),
@@ -378,6 +385,6 @@ mod tests {
             let said = said(records);
             assert!(said.contains(why), "{why}: {said:?}");
         }
-        assert_eq!(said(&[(b"uid", b"4294967295")]), "");
+        assert_eq!(said(&[(b"uid", b"4294967294")]), "");
     }
 }

@@ -39,6 +39,20 @@ impl Out {
             }),
         }
     }
+
+    /// Refuses a file that may not be replaced, before there is anything to put in its place.
+    pub(super) fn refuse_taken(&self) -> Result<()> {
+        let Out::File(path, replace) = self else {
+            return Ok(());
+        };
+        let shown = path.as_os_str().as_bytes();
+        match path.symlink_metadata() {
+            Ok(_) if *replace == Replace::Allowed => Ok(()),
+            Ok(_) => Err(taken(shown)),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(err) => Err(Error::io("create", shown, err)),
+        }
+    }
 }
 
 /// A bundle's file until it is whole.
@@ -70,12 +84,6 @@ impl Draft {
             return Err(Error::Usage(format!("{} names no file", escape(shown))));
         };
         let folder = Dir::open_root(at).map_err(failed)?;
-        match folder.stat(&name) {
-            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
-            Ok(_) if *replace == Replace::Allowed => {}
-            Ok(_) => return Err(taken(shown)),
-            Err(err) => return Err(failed(err)),
-        }
         let temp = fs::temp_name(&name);
         let file = folder.create_new(&temp).map_err(failed)?;
         Ok(Draft::File(Unnamed {

@@ -91,7 +91,7 @@ impl Place {
 }
 
 /// Whether an entry is no part of a tree, but ours.
-pub(super) fn is_reserved(path: &RelPath) -> bool {
+fn is_reserved(path: &RelPath) -> bool {
     let first = path.components().next().unwrap_or_default();
     is_own_name(first) || path.components().any(is_temp)
 }

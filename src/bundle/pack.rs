@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use super::content::{Fate, FileContent};
-use super::layout::{Place, is_reserved};
+use super::layout::Place;
 use super::member::Member;
 use super::progress::Progress;
 use super::write::Archive;
@@ -130,9 +130,6 @@ impl<'a, W: Write> Packer<'a, W> {
         for row in listing.rows {
             lister.cancel.check()?;
             let path = path.join(&row.entry.name);
-            if is_reserved(&path) {
-                continue;
-            }
             let dev = row.stat.dev;
             let Some(entry) = self.entry(tree, &dir, &path, row, leaders)? else {
                 continue;
@@ -213,6 +210,11 @@ impl<'a, W: Write> Packer<'a, W> {
     ) -> Result<Option<Entry>> {
         let content = match FileContent::open(dir, &entry.name) {
             Ok(content) => content,
+            // It is no file any more.
+            Err(err) if err.kind() == io::ErrorKind::InvalidInput => {
+                self.churn(tree, path, ChurnKind::Changed);
+                return Ok(None);
+            }
             Err(err) => {
                 self.unread(tree, "read", path, &err);
                 return Ok(None);

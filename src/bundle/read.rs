@@ -4,6 +4,7 @@
 
 use std::io::{self, Read};
 use std::ops::Range;
+use std::slice;
 
 use super::damaged;
 use super::decode::Records;
@@ -119,8 +120,9 @@ impl<R: Read> Reader<R> {
         member: &Member,
         take: &mut dyn FnMut(u64, &[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
-        let whole = [0..member.data_bytes()];
-        let extents = member.extents.as_deref().unwrap_or(&whole);
+        let whole = 0..member.data_bytes();
+        let extents = member.extents.as_deref();
+        let extents = extents.unwrap_or(slice::from_ref(&whole));
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(CHUNK, 0);
         for Range { start, end } in extents.iter().cloned() {

@@ -7,7 +7,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::MAX_ENTRIES;
 use super::pack::{Packer, Tree};
 use super::secrets::Secrets;
 use crate::apply::RootLock;
@@ -71,8 +70,11 @@ pub(super) struct Source<'a> {
     _lock: RootLock,
 }
 
-/// What a first look at a tree found.
+/// What a first look at the trees found.
+#[derive(Debug, Default)]
 pub(super) struct Found {
+    /// Entries, the roots not counted.
+    pub(super) entries: u64,
     pub(super) files: u64,
     pub(super) bytes: u64,
 }
@@ -102,7 +104,8 @@ impl<'a> Source<'a> {
         may_be_plain: bool,
         observer: &dyn Observer,
         cancel: &Cancel,
-    ) -> Result<Found> {
+        found: &mut Found,
+    ) -> Result<()> {
         let mut fidelity = self.root.options.fidelity;
         // They are read when they are packed.
         (fidelity.xattrs, fidelity.acls) = (false, false);
@@ -131,19 +134,12 @@ impl<'a> Source<'a> {
             one_file_system: self.root.options.selection.one_file_system,
             sink: Some(&look),
         };
-        let found = scan(&lister, options, observer)?;
+        let tree = scan(&lister, options, observer)?;
         secrets.refuse(self.root.path.as_os_str().as_bytes())?;
-        if found.entries > MAX_ENTRIES {
-            return Err(Error::Usage(format!(
-                "{} holds {} entries, and a bundle at most {MAX_ENTRIES}: bundle parts of it",
-                escape(self.root.path.as_os_str().as_bytes()),
-                found.entries
-            )));
-        }
-        Ok(Found {
-            files: files.into_inner(),
-            bytes: found.bytes,
-        })
+        found.entries += tree.entries;
+        found.files += files.into_inner();
+        found.bytes += tree.bytes;
+        Ok(())
     }
 
     /// Packs the tree; returns its manifest.

@@ -58,7 +58,7 @@ fn times() -> impl Strategy<Value = Timestamp> {
 
 /// Members with content of at most a few blocks.
 fn members() -> impl Strategy<Value = (Member, Vec<u8>)> {
-    let meta = (kinds(), 0_u16..0o10000, any::<[u32; 2]>(), times());
+    let meta = (kinds(), 0_u16..0o10000, [0..u32::MAX, 0..u32::MAX], times());
     let rest = (names(), names(), xattrs(), vec(any::<u8>(), 0..1500));
     let gaps = prop::option::of(vec((0_u64..5000, 1_u64..700), 0..4));
     (meta, rest, gaps, any::<bool>()).prop_map(|(meta, rest, gaps, is_link)| {

@@ -101,6 +101,7 @@ pub fn need(program: &str) {
         "mkfs.xfs" => "xfsprogs",
         "mkfs.btrfs" => "btrfs-progs",
         "script" => "bsdutils",
+        "age-keygen" => "age",
         other => other,
     };
     assert!(
