@@ -100,7 +100,9 @@ fn the_long_help_is_a_manual() {
 #[test]
 fn the_help_lists_commands_and_exit_codes_but_not_the_agent() {
     let help = printed(&["--help"]);
-    for part in ["sync", "diff", "verify", "manifest", "bundle", "explain", "130"] {
+    for part in [
+        "sync", "diff", "verify", "manifest", "bundle", "explain", "130",
+    ] {
         assert!(help.contains(part), "{part:?} is missing:\n{help}");
     }
     assert!(!help.contains("agent"), "{help}");

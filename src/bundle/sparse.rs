@@ -129,7 +129,10 @@ mod tests {
     fn a_map_comes_back() {
         assert_eq!(round_trip(&[], 5), (vec![], 512));
         let end = 4096..8192;
-        assert_eq!(round_trip(std::slice::from_ref(&end), 8192), (vec![end], 512));
+        assert_eq!(
+            round_trip(std::slice::from_ref(&end), 8192),
+            (vec![end], 512)
+        );
         let many: Vec<_> = (0..500_u64).map(|n| n * 10_000..n * 10_000 + 1).collect();
         let (extents, bytes) = round_trip(&many, MAX_LEN);
         assert_eq!(extents, many);
