@@ -1,6 +1,5 @@
 //! What was measured, as a table and as JSON; `chart` draws the JSON.
 
-use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 

@@ -1,5 +1,6 @@
-//! Gives an entry its owner, mode, attributes and times, in the one order that works: a change of
-//! owner clears setuid and capabilities, and every other change moves times.
+//! Gives an entry its owner, attributes, mode, ACLs and times, in the one order that works: a change
+//! of owner clears setuid and capabilities, a mode may take the right to set attributes and changes
+//! the mask of ACLs, and everything moves times.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +12,9 @@ use crate::entry::{EntryKind, Metadata, Xattr};
 use crate::events::Warning;
 use crate::fs::{self, Target};
 use crate::manifest::record::Entry;
+
+/// What its maker may do with a new entry: all that matters until it has its own mode.
+const USABLE: u16 = 0o700;
 
 /// What the destination would not hold: counted, so that it is said once and not for each file.
 #[derive(Debug, Default)]
@@ -50,21 +54,23 @@ impl Applier {
         place: &Place,
         kind: EntryKind,
     ) -> Result<(), Failure> {
+        let mode = self.mode_for(&entry.meta, None);
+        if self.options.fake_super {
+            self.dress_stand_in(target, entry, mode, kind)?;
+            return self.give_mtime(target, entry);
+        }
         let owner_now = (self.who.uid, place.group);
         self.give_owner(target, entry, owner_now)?;
+        let have = if place.default_acl && self.options.rules.reads_xattrs() {
+            fs::read_xattrs(target, self.options.rules.xattrs()).during("read attributes of")?
+        } else {
+            Vec::new()
+        };
+        self.give_xattrs(target, entry, &have, USABLE);
         if kind != EntryKind::Symlink {
-            let mode = self.mode_for(&entry.meta, None);
-            self.give_mode(target, entry, mode)?;
+            self.give_mode(target, mode)?;
         }
-        if self.options.rules.reads_xattrs() {
-            let have = if place.default_acl {
-                fs::read_xattrs(target, self.options.rules.xattrs()).during("read attributes of")?
-            } else {
-                Vec::new()
-            };
-            self.give_xattrs(target, entry, &have)?;
-        }
-        self.give_fake_stat(target, entry, kind)?;
+        self.give_acls(target, entry, &have);
         self.give_mtime(target, entry)
     }
 
@@ -77,29 +83,54 @@ impl Applier {
     ) -> Result<(), Failure> {
         let rules = &self.options.rules;
         let (new, old) = (rules.normalize(entry.meta), rules.normalize(have.meta));
-        let owner_moves = (new.uid, new.gid) != (old.uid, old.gid);
-        if owner_moves {
-            self.give_owner(target, entry, (have.meta.uid, have.meta.gid))?;
-        }
-        // A change of owner has cleared setuid and setgid: set the mode again.
-        if (new.mode != old.mode || owner_moves) && entry.meta.kind != EntryKind::Symlink {
-            let mode = self.mode_for(&entry.meta, Some(have.meta.mode));
-            self.give_mode(target, entry, mode)?;
-        }
-        if entry.xattrs != have.xattrs || owner_moves {
+        let mode = self.mode_for(&entry.meta, Some(have.meta.mode));
+        if self.options.fake_super {
+            self.dress_stand_in(target, entry, mode, self.real_kind(entry.meta.kind))?;
+        } else {
+            let owner_moves = (new.uid, new.gid) != (old.uid, old.gid);
+            if owner_moves {
+                self.give_owner(target, entry, (have.meta.uid, have.meta.gid))?;
+            }
             // A change of owner has dropped file capabilities: what is there is asked again.
-            let have = if owner_moves && rules.reads_xattrs() && !self.options.fake_super {
-                fs::read_xattrs(target, self.options.rules.xattrs()).during("read attributes of")?
+            let asked_again = if owner_moves && rules.reads_xattrs() {
+                Some(fs::read_xattrs(target, rules.xattrs()).during("read attributes of")?)
             } else {
-                have.xattrs.clone()
+                None
             };
-            self.give_xattrs(target, entry, &have)?;
+            let have_xattrs = asked_again.as_ref().unwrap_or(&have.xattrs);
+            let opened = self.give_xattrs(target, entry, have_xattrs, have.meta.mode);
+            // A change of owner has cleared setuid and setgid: set the mode again.
+            let mode_moves = new.mode != old.mode || owner_moves || opened;
+            if mode_moves && entry.meta.kind != EntryKind::Symlink {
+                self.give_mode(target, mode)?;
+            }
+            self.give_acls(target, entry, have_xattrs);
         }
-        self.give_fake_stat(target, entry, self.real_kind(entry.meta.kind))?;
         if new.mtime != old.mtime {
             self.give_mtime(target, entry)?;
         }
         Ok(())
+    }
+
+    /// Dresses what stands for an entry under fake-super. Its mode comes first: it always lets its
+    /// owner write, which storing the rest needs.
+    fn dress_stand_in(
+        &self,
+        target: &Target<'_>,
+        entry: &Entry,
+        mode: u16,
+        kind: EntryKind,
+    ) -> Result<(), Failure> {
+        self.give_mode(
+            target,
+            fs::fake_super::real_mode(&Metadata { mode, ..entry.meta }),
+        )?;
+        if self.options.rules.reads_xattrs() {
+            let refused = fs::write_fake_xattrs(target, entry.meta.mode, &entry.xattrs)
+                .during("read attributes of")?;
+            count(&self.refusals.xattrs, &refused);
+        }
+        self.store_stat(target, entry, kind)
     }
 
     fn give_owner(
@@ -108,9 +139,6 @@ impl Applier {
         entry: &Entry,
         now: (u32, u32),
     ) -> Result<(), Failure> {
-        if self.options.fake_super {
-            return Ok(());
-        }
         let fidelity = &self.options.rules.fidelity;
         let uid = (fidelity.owner && entry.meta.uid != now.0).then_some(entry.meta.uid);
         let gid = (fidelity.group && entry.meta.gid != now.1).then_some(entry.meta.gid);
@@ -126,12 +154,7 @@ impl Applier {
         }
     }
 
-    fn give_mode(&self, target: &Target<'_>, entry: &Entry, mode: u16) -> Result<(), Failure> {
-        let mode = if self.options.fake_super {
-            fs::fake_super::real_mode(&Metadata { mode, ..entry.meta })
-        } else {
-            mode
-        };
+    fn give_mode(&self, target: &Target<'_>, mode: u16) -> Result<(), Failure> {
         match fs::set_mode(target, mode) {
             Err(err) if is_refusal(&err) => {
                 self.refusals.modes.fetch_add(1, Ordering::Relaxed);
@@ -141,40 +164,50 @@ impl Applier {
         }
     }
 
+    /// Sets all attributes but ACLs. Before the mode, since without privilege those of users need
+    /// one that lets their owner write; where that of now does not, it is made to.
+    ///
+    /// Returns whether it was, and is to be set again.
     fn give_xattrs(
         &self,
         target: &Target<'_>,
         entry: &Entry,
         have: &[Xattr],
-    ) -> Result<(), Failure> {
-        let refused = if self.options.fake_super {
-            fs::write_fake_xattrs(target, entry.meta.mode, &entry.xattrs)
-                .during("read attributes of")?
-        } else {
-            fs::write_xattrs(target, &entry.xattrs, have)
-        };
-        let (acls, xattrs): (Vec<_>, Vec<_>) = refused
-            .iter()
-            .partition(|(name, _)| name == Xattr::ACL_ACCESS || name == Xattr::ACL_DEFAULT);
-        // Counted by entry, not by attribute.
-        self.refusals
-            .acls
-            .fetch_add(u64::from(!acls.is_empty()), Ordering::Relaxed);
-        self.refusals
-            .xattrs
-            .fetch_add(u64::from(!xattrs.is_empty()), Ordering::Relaxed);
-        Ok(())
+        mode_now: u16,
+    ) -> bool {
+        const OWNER_WRITES: u16 = 0o200;
+        if entry.xattrs == have || !self.options.rules.reads_xattrs() {
+            return false;
+        }
+        let [want, have] =
+            [&entry.xattrs, have].map(|xattrs| only(xattrs, |xattr| !xattr.is_acl()));
+        let mut refused = fs::write_xattrs(target, &want, &have);
+        // Without setuid and setgid: the owner may be another than before.
+        let opened = refused.iter().any(needs_right_to_write)
+            && fs::set_mode(target, mode_now & 0o777 | OWNER_WRITES).is_ok();
+        if opened {
+            refused = fs::write_xattrs(target, &want, &have);
+        }
+        count(&self.refusals.xattrs, &refused);
+        opened
     }
 
-    fn give_fake_stat(
+    /// Sets the ACLs: after the mode, a change of which changes their mask.
+    fn give_acls(&self, target: &Target<'_>, entry: &Entry, have: &[Xattr]) {
+        if entry.xattrs == have || !self.options.rules.reads_xattrs() {
+            return;
+        }
+        let [want, have] = [&entry.xattrs, have].map(|xattrs| only(xattrs, Xattr::is_acl));
+        count(&self.refusals.acls, &fs::write_xattrs(target, &want, &have));
+    }
+
+    /// Stores in an attribute what the entry is meant to be.
+    fn store_stat(
         &self,
         target: &Target<'_>,
         entry: &Entry,
         kind: EntryKind,
     ) -> Result<(), Failure> {
-        if !self.options.fake_super {
-            return Ok(());
-        }
         let real = Metadata {
             kind,
             mode: fs::fake_super::real_mode(&entry.meta),
@@ -210,4 +243,19 @@ fn is_refusal(err: &io::Error) -> bool {
     [Errno::PERM, Errno::OPNOTSUPP, Errno::INVAL]
         .iter()
         .any(|refusal| errno == Some(refusal.raw_os_error()))
+}
+
+/// Whether an attribute was refused for want of the right to write to its entry.
+fn needs_right_to_write((name, err): &(Vec<u8>, io::Error)) -> bool {
+    name.starts_with(b"user.") && err.raw_os_error() == Some(Errno::ACCESS.raw_os_error())
+}
+
+fn only(xattrs: &[Xattr], belongs: impl Fn(&Xattr) -> bool) -> Vec<Xattr> {
+    let xattrs = xattrs.iter().filter(|xattr| belongs(xattr));
+    xattrs.cloned().collect()
+}
+
+/// Counts an entry, not each of its attributes.
+fn count(refusals: &AtomicU64, refused: &[(Vec<u8>, io::Error)]) {
+    refusals.fetch_add(u64::from(!refused.is_empty()), Ordering::Relaxed);
 }

@@ -19,8 +19,8 @@ use crate::entry::Timestamp;
 use crate::error::{Error, Result};
 use crate::events::{Cancel, Event, Observer, Phase, Summary, Warning};
 use crate::fs::{Users, is_temp};
+use crate::host::identify;
 use crate::path::escape;
-use crate::session::root::identify;
 
 /// A bundle to make.
 pub struct Creation {

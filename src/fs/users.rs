@@ -83,9 +83,12 @@ pub struct Login {
 }
 
 impl Login {
-    /// What the system's records have of a user; `None` where there is no such user.
-    pub fn of(name: &str) -> Option<Login> {
-        let user = uzers::get_user_by_name(name)?;
+    /// What the system's records have of a user, who is named or numbered; `None` where there is no
+    /// such user.
+    pub fn of(user: &str) -> Option<Login> {
+        let numbered = || uzers::get_user_by_uid(user.parse().ok()?);
+        let user = uzers::get_user_by_name(user).or_else(numbered)?;
+        let name = user.name().to_str()?;
         let gid = user.primary_group_id();
         let mut groups = vec![gid];
         for group in uzers::get_user_groups(name, gid).unwrap_or_default() {
@@ -155,6 +158,8 @@ mod tests {
         assert_eq!((root.uid, root.gid), (0, 0));
         assert!(root.groups.contains(&0) && root.home.is_absolute());
         assert_eq!(Login::of("no such user\0"), None);
+        assert_eq!(Login::of("0"), Some(root));
+        assert_eq!(Login::of("3999999999"), None);
     }
 
     #[test]

@@ -23,11 +23,18 @@ pub(super) fn host() -> HostFacts {
     }
 }
 
-/// Which of these users, and which of these groups, exist.
+/// Which of these users, and which of these groups, exist, by name or by number.
 pub(super) fn known(users: &[String], groups: &[String]) -> (Vec<bool>, Vec<bool>) {
     let here = Users::new();
-    let user = |name: &String| here.uid_of(name).is_some();
-    let group = |name: &String| here.gid_of(name).is_some();
+    let number = |name: &String| name.parse().ok();
+    let user = |name: &String| {
+        let named = number(name).and_then(|uid| here.user_name(uid));
+        here.uid_of(name).is_some() || named.is_some()
+    };
+    let group = |name: &String| {
+        let named = number(name).and_then(|gid| here.group_name(gid));
+        here.gid_of(name).is_some() || named.is_some()
+    };
     (
         users.iter().map(user).collect(),
         groups.iter().map(group).collect(),
@@ -49,8 +56,8 @@ mod tests {
 
     #[test]
     fn who_exists_is_told_in_order() {
-        let names = ["no-such-one".to_string(), "root".to_string()];
-        let expected = vec![false, true];
+        let names = ["no-such-one", "root", "3999999999", "0"].map(String::from);
+        let expected = vec![false, true, false, true];
         assert_eq!(known(&names, &names), (expected.clone(), expected));
     }
 }

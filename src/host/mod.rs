@@ -6,11 +6,13 @@
 mod command;
 mod expand;
 mod facts;
+mod identity;
 mod inspect;
 mod keep;
 pub(crate) mod marker;
 mod root;
 
+pub(crate) use identity::identify;
 pub(crate) use inspect::{holds_packages, is_secret_file};
 
 use crate::error::{Error, Result};

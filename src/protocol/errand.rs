@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::RemoteError;
+use crate::protocol::message::RootIdentity;
 
 /// One thing to do or to find out. Each variant names its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -251,6 +252,8 @@ pub struct RootFacts {
     pub free_inodes: Option<u64>,
     /// What its filesystem can hold.
     pub abilities: RootAbilities,
+    /// What it is and lies in.
+    pub identity: RootIdentity,
 }
 
 /// What is at a path.

@@ -246,6 +246,23 @@ pub struct RootIdentity {
 }
 
 impl RootIdentity {
+    /// How a source and a destination with these identities are one or hold each other, as a
+    /// clause; `None` where they do not.
+    pub fn overlap(&self, destination: &RootIdentity) -> Option<&'static str> {
+        let (from, to) = (self.chain.first()?, destination.chain.first()?);
+        if self.boot != destination.boot {
+            None
+        } else if from == to && destination.exists {
+            Some("source and destination are the same directory")
+        } else if destination.chain.contains(from) {
+            Some("the destination is inside the source")
+        } else if self.chain.contains(to) && destination.exists {
+            Some("the source is inside the destination")
+        } else {
+            None
+        }
+    }
+
     /// The identity of what is on no filesystem: it can be inside nothing.
     pub fn nowhere() -> RootIdentity {
         RootIdentity {

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -141,57 +140,18 @@ fn split_last(path: &Path) -> Result<(PathBuf, Name)> {
 
 /// Refuses roots of which one holds the other, whatever their paths look like.
 pub(crate) fn refuse_nested(source: &RootIdentity, destination: &RootIdentity) -> Result<()> {
-    if source.boot != destination.boot {
-        return Ok(());
-    }
-    let (Some(from), Some(to)) = (source.chain.first(), destination.chain.first()) else {
-        return Ok(());
-    };
-    let what = if from == to && destination.exists {
-        "source and destination are the same directory"
-    } else if destination.chain.contains(from) {
-        "the destination is inside the source"
-    } else if source.chain.contains(to) && destination.exists {
-        "the source is inside the destination"
-    } else {
-        return Ok(());
-    };
-    Err(Error::Refused(format!(
-        "{what}; choose roots of which none holds the other"
-    )))
-}
-
-/// What a root is, and what it lies in, by inode: symlinks, bind mounts and a connection to
-/// ourselves cannot hide that two roots are one.
-pub(crate) fn identify(path: &Path) -> RootIdentity {
-    let mut at = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    let exists = at.exists();
-    let mut at = loop {
-        match at.canonicalize() {
-            Ok(found) => break found,
-            Err(_) if at.pop() => {}
-            Err(_) => break PathBuf::from("/"),
-        }
-    };
-    let mut chain = Vec::new();
-    loop {
-        if let Ok(meta) = std::fs::metadata(&at) {
-            chain.push((meta.dev(), meta.ino()));
-        }
-        if !at.pop() {
-            break;
-        }
-    }
-    RootIdentity {
-        boot: fs::boot_id(),
-        chain,
-        exists,
+    match source.overlap(destination) {
+        None => Ok(()),
+        Some(what) => Err(Error::Refused(format!(
+            "{what}; choose roots of which none holds the other"
+        ))),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::identify;
 
     #[test]
     fn nested_roots_are_refused_through_symlinks_too() {

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::events::{Cancel, Event, Observer, Phase, Side, Summary, Warning};
 use crate::filter::Rules;
 use crate::fs::{self, Dir, Users};
+use crate::host::identify;
 use crate::manifest::links::Links;
 use crate::manifest::listing::{Lister, SizeLimits};
 use crate::manifest::lost::Lost;
@@ -33,7 +34,7 @@ use crate::protocol::message::{
 };
 use crate::session::fence::refuse_fenced;
 use crate::session::modes::ModeRules;
-use crate::session::root::{SourceRoot, identify};
+use crate::session::root::SourceRoot;
 use crate::session::throttle::Throttle;
 use crate::session::{open_state, scan_threads, state_notes};
 use crate::transport::{LinkReader, LinkWriter};

@@ -11,5 +11,6 @@ mod common;
 mod deaths;
 mod footguns;
 mod gateway;
+mod readme;
 mod redis;
 mod site;

@@ -137,6 +137,54 @@ fn the_owners_that_are_not_kept_are_counted_once_in_each_run() {
     }
 }
 
+/// All belongs to the one who receives, who has no privilege: modes bind it.
+const READ_ONLY: &str = r"
+    f none 'x' 0444 65534:65534 user.a=1 user.b=2
+    f own 'x' 0400 65534:65534 user.a=1 acl=u::r,u:7:rw,g::r,m::rw,o::-
+    d dir 0555 65534:65534 user.a=1
+    f dir/child 'x' 0444 65534:65534 user.a=1
+    m . 65534:65534
+";
+
+#[test]
+fn read_only_entries_keep_their_attributes_without_privilege() {
+    needs!(Root);
+    let lab = Lab::with_source(READ_ONLY);
+    lab.destination("d . 65534:65534");
+    lab.sync(&[]).by_user(&lab, NOBODY).ok();
+    assert_same(&lab.src, &lab.dst);
+    lab.assert_settled(&[]);
+}
+
+#[test]
+fn attributes_of_read_only_entries_follow_without_privilege() {
+    needs!(Root);
+    let options = ["--fsync=none"];
+    let lab = Lab::with_source(READ_ONLY);
+    lab.sync(&[]).ok();
+    lab.source(
+        "m none user.a=changed\n m own user.new=1\n m dir user.a=3\n m dir/child user.a=4 0640",
+    );
+    let path = lab.src.join("none");
+    rustix::fs::removexattr(path, "user.b").unwrap();
+    lab.sync(&options).by_user(&lab, NOBODY).ok();
+    assert_same(&lab.src, &lab.dst);
+    lab.assert_settled(&options);
+}
+
+#[test]
+fn what_fake_super_stores_is_stored_with_a_read_only_entry() {
+    needs!(Root);
+    let lab = Lab::with_source("f a 'x' 0444 65534:65534 @5 user.a=1\n m . 65534:65534");
+    lab.destination("f a 'x' 0444 65534:65534 @5\n m . 65534:65534");
+    lab.sync(&["--fake-super"]).by_user(&lab, NOBODY).ok();
+    let mut value = [0; 8];
+    assert_eq!(
+        rustix::fs::getxattr(lab.dst.join("a"), "user.a", &mut value),
+        Ok(1)
+    );
+}
+
 /// `trusted.*` can only be seen by a privileged source, so the two ends are two users.
 fn sync_to_nobody(lab: &Lab, verb: &str, options: &[&str]) -> Invocation {
     let agent = lab.path("agent");

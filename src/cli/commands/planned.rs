@@ -1,17 +1,16 @@
 //! `sync`, `diff` and `verify` with `--plan`: all roots of a plan over one connection, as one run.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use crate::cli::run::observed;
 use crate::error::Error;
-use crate::events::{Event, Observer, Phase};
+use crate::events::{Event, Phase};
 use crate::options::SyncOptions;
-use crate::plan::{self, Hosts, Loaded, Resolved};
-use crate::session::{Cancel, Mode};
+use crate::plan::{self, Hosts, Loaded};
+use crate::session::Mode;
 use crate::transport::RemoteOptions;
 use crate::ui::itemize::Direction;
-use crate::ui::{Reach, View};
+use crate::ui::{Act, Reach, View};
 
 /// What a command makes of a plan.
 pub(super) struct Planned {
@@ -54,32 +53,18 @@ impl Planned {
 
     /// Runs all roots with the plan's options after `tweak`.
     pub(super) fn run(&self, view: View, tweak: impl Fn(&mut SyncOptions)) -> Result<u8, Error> {
+        let changes = view.act == Act::Sync;
         observed(self.mode, view, |observer, cancel| {
             observer.observe(Event::Phase(Phase::Connecting));
             let plan = &self.loaded.plan;
             let mut hosts = Hosts::reach(plan, &self.connection, observer.as_ref(), cancel)?;
             let resolved = plan::resolve(&self.loaded, &mut hosts)?;
-            let done = self.run_roots(&resolved, &mut hosts, &tweak, &observer, cancel)?;
+            let done = match changes {
+                true => plan::sync_warm(&resolved, &mut hosts, &tweak, &observer, cancel)?,
+                false => plan::run_roots(&resolved, self.mode, &tweak, &observer, cancel)?,
+            };
             hosts.finish()?;
             Ok(plan::total(&done))
         })
-    }
-
-    fn run_roots(
-        &self,
-        resolved: &Resolved,
-        hosts: &mut Hosts,
-        tweak: &dyn Fn(&mut SyncOptions),
-        observer: &Arc<dyn Observer>,
-        cancel: &Cancel,
-    ) -> Result<Vec<(usize, crate::events::Summary)>, Error> {
-        let mut probe = SyncOptions::default();
-        tweak(&mut probe);
-        match self.mode {
-            Mode::Sync if !probe.dry_run => {
-                plan::sync_warm(resolved, hosts, tweak, observer, cancel)
-            }
-            mode => plan::run_roots(resolved, mode, tweak, observer, cancel),
-        }
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::fs::{self, Dir, ListScratch, Users, Volume};
+use crate::host::identity::identify;
 use crate::path::{RelPath, escape};
 use crate::protocol::errand::{RootAbilities, RootFacts, RootKind};
 
@@ -49,6 +50,7 @@ pub(super) fn look(path: &str) -> Result<RootFacts> {
             _ => 0,
         },
         device: stat.dev,
+        identity: identify(&given),
         free_bytes: volume.free_bytes,
         free_inodes: volume.free_inodes,
         abilities: abilities(&there, dir, &volume),

@@ -22,7 +22,7 @@ pub(super) fn judge(view: &View<'_>, findings: &mut Findings) {
         }
         source(view, root, here, findings);
         destination(root, findings);
-        same_place(view, root, findings);
+        same_place(root, findings);
         for (side, seen) in [(Side::Source, here), (Side::Destination, there)] {
             marker(view, root, side, seen, findings);
         }
@@ -188,21 +188,17 @@ fn destination(root: &ResolvedRoot, findings: &mut Findings) {
 }
 
 /// Both ends on one machine, and one in the other.
-fn same_place(view: &View<'_>, root: &ResolvedRoot, findings: &mut Findings) {
-    let boot = |side| &view.seen.of(side).facts.boot_id;
-    if boot(Side::Source) != boot(Side::Destination) || root.held_by.is_some() {
+fn same_place(root: &ResolvedRoot, findings: &mut Findings) {
+    if root.held_by.is_some() {
         return;
     }
-    let (source, destination) = (
-        &root.facts.source.canonical,
-        &root.facts.destination.canonical,
-    );
-    if is_below(source, destination) || is_below(destination, source) {
+    let (source, destination) = (&root.facts.source, &root.facts.destination);
+    if let Some(what) = source.identity.overlap(&destination.identity) {
         findings.fail(
             &of_root(&root.name),
             format!(
-                "both ends are on one machine, and {source} and {destination} are one or hold \
-                     each other"
+                "{what}: {} and {} on one machine",
+                source.canonical, destination.canonical
             ),
             "set `host` in [destination], or give the root another `destination`",
         );

@@ -45,7 +45,8 @@ impl Resolved {
     }
 
     fn check(&self, check: &Check) -> Vec<ResolvedCheck> {
-        let (within, what) = match check {
+        let name = check.name();
+        match check {
             Check::Command {
                 run,
                 contains,
@@ -56,7 +57,7 @@ impl Resolved {
                     command: self.command(run, Side::Destination),
                     contains: contains.clone(),
                 };
-                (within.duration(), what)
+                one(name, within.duration(), what)
             }
             Check::Http {
                 url,
@@ -71,7 +72,7 @@ impl Resolved {
                     contains: contains.clone(),
                     timeout: within.duration().min(TRY),
                 };
-                (within.duration(), Tried::Probe(probe))
+                one(name, within.duration(), Tried::Probe(probe))
             }
             Check::Tcp {
                 address, within, ..
@@ -80,37 +81,30 @@ impl Resolved {
                     address: address.clone(),
                     timeout: within.duration().min(TRY),
                 };
-                (within.duration(), Tried::Probe(probe))
+                one(name, within.duration(), Tried::Probe(probe))
             }
-            Check::File { .. } => (Duration::ZERO, Tried::Probe(self.file_probe(check))),
-            Check::ReadableAs { name, root, user } => {
-                return self.readable_as(name, root.as_deref(), user.as_deref());
+            Check::File {
+                path,
+                exists,
+                owner,
+                group,
+                mode,
+                contains,
+                ..
+            } => {
+                let probe = Probe::File {
+                    path: self.texts.destination.get(path).to_owned(),
+                    exists: *exists,
+                    owner: owner.clone(),
+                    group: group.clone(),
+                    mode: mode.as_deref().and_then(parse_mode),
+                    contains: contains.clone(),
+                };
+                one(name, Duration::ZERO, Tried::Probe(probe))
             }
-        };
-        let name = check.name().to_owned();
-        vec![ResolvedCheck { name, within, what }]
-    }
-
-    fn file_probe(&self, check: &Check) -> Probe {
-        let Check::File {
-            path,
-            exists,
-            owner,
-            group,
-            mode,
-            contains,
-            ..
-        } = check
-        else {
-            unreachable!("the caller has looked")
-        };
-        Probe::File {
-            path: self.texts.destination.get(path).to_owned(),
-            exists: *exists,
-            owner: owner.clone(),
-            group: group.clone(),
-            mode: mode.as_deref().and_then(parse_mode),
-            contains: contains.clone(),
+            Check::ReadableAs { root, user, .. } => {
+                self.readable_as(name, root.as_deref(), user.as_deref())
+            }
         }
     }
 
@@ -142,4 +136,9 @@ impl Resolved {
         });
         checks.collect()
     }
+}
+
+fn one(name: &str, within: Duration, what: Tried) -> Vec<ResolvedCheck> {
+    let name = name.to_owned();
+    vec![ResolvedCheck { name, within, what }]
 }

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::events::Side;
 use crate::filter::Rules;
 use crate::fs::{self, Abilities};
+use crate::host::identify;
 use crate::manifest::record::RecordRules;
 use crate::options::{Compare, Fidelity};
 use crate::protocol::conn::Outbox;
@@ -14,7 +15,7 @@ use crate::session::destination::link::Incoming;
 use crate::session::destination::owners::Resolver;
 use crate::session::destination::{ContentInline, DestinationRole};
 use crate::session::fence::refuse_fenced;
-use crate::session::root::{DestinationRoot, identify, refuse_nested};
+use crate::session::root::{DestinationRoot, refuse_nested};
 
 /// What a destination keeps of what was asked for. What it stores in attributes of its own, it can
 /// hold though its filesystem cannot (`fake`).

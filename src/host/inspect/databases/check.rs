@@ -13,14 +13,15 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use crate::entry::EntryKind;
 use crate::error::{Error, Result};
 use crate::events::Cancel;
-use crate::fs::{self, Dir, ListScratch, Sparse};
+use crate::fs::{self, Dir, ListScratch, Sparse, Stat, Users};
 use crate::path::{Name, RelPath, escape};
 
 use super::Set;
@@ -40,6 +41,10 @@ const PATIENCE: Duration = Duration::from_millis(50);
 
 /// What must be free beside the files' own size: SQLite's index of the log, and directories.
 const SPARE_BYTES: u64 = 1 << 20;
+
+/// The age from which a scratch directory is taken for one that a killed process left: longer than
+/// any check takes.
+const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Checks the databases of one root.
 pub(super) struct Checker<'a> {
@@ -75,11 +80,11 @@ impl Checker<'_> {
             }
         }
         Ok(Some(
-            "could not be checked: it is written to all the time".to_owned(),
+            "could not be checked: it, or what leads to it, changes all the time".to_owned(),
         ))
     }
 
-    /// `None` where the files changed while they were looked at.
+    /// `None` where the files changed while they were looked at, or what leads to them.
     fn attempt(&self, path: &RelPath) -> io::Result<Option<Fault>> {
         let gone = || io::Error::from(io::ErrorKind::NotFound);
         let (parent, name) = path.parent().zip(path.file_name()).ok_or_else(gone)?;
@@ -87,10 +92,10 @@ impl Checker<'_> {
         let before = Set::look(&dir, &name).ok_or_else(gone)?.stamp();
         let fault = self.check(&dir, &name, path)?;
         let after = Set::look(&dir, &name).map(|set| set.stamp());
-        Ok((after == Some(before)).then_some(fault))
+        Ok(fault.filter(|_| after == Some(before)))
     }
 
-    fn check(&self, dir: &Dir, name: &Name, path: &RelPath) -> io::Result<Fault> {
+    fn check(&self, dir: &Dir, name: &Name, path: &RelPath) -> io::Result<Option<Fault>> {
         let main = dir.open_file(name)?;
         let wal = open_beside(dir, name, b"-wal")?;
         let journal_file = open_beside(dir, name, b"-journal")?;
@@ -98,28 +103,41 @@ impl Checker<'_> {
         if let Some(wal) = &wal
             && let Some(why) = disproof_of_wal(&main, wal)?
         {
-            return Ok(Some(format!(
+            return Ok(Some(Some(format!(
                 "the -wal beside it is not its own: {why}; its changes would be written into it"
-            )));
+            ))));
         }
         if journal_holds == Journal::HotWithOthers {
-            return Ok(Some(
+            return Ok(Some(Some(
                 "could not be checked: the -journal beside it is of a transaction over several \
                  databases; let the service end it"
                     .to_owned(),
-            ));
+            )));
         }
         let at = self.root.join(path.as_os_str());
         let is_alone = wal.is_none() && journal_holds == Journal::Done;
         if is_alone && at.as_os_str().len() <= SQLITE_PATH_BYTES {
-            return Ok(self.judge(open_immutable(&at)));
+            return self.judge_in_place(&main, &at);
         }
         let journal = journal_file.filter(|_| journal_holds == Journal::Hot);
         let scratch = Scratch::make(&self.root, size_of_set(&main, &wal)?)?;
         let copied = self.copy(&scratch, &main, &wal, &journal);
         let fault = copied.map(|()| self.judge(open_copy(&scratch.path)));
         scratch.remove()?;
-        fault
+        fault.map(Some)
+    }
+
+    /// Lets SQLite judge a database where it is. It opens nothing but paths, and follows even those
+    /// below `/proc/self/fd` itself; so the path is asked before and after whether it leads to
+    /// `main`, which was found to be a file of the tree. `None` where it does not.
+    fn judge_in_place(&self, main: &File, at: &Path) -> io::Result<Option<Fault>> {
+        let main = fs::stat_file(main)?;
+        let leads_there = || fs::stat_path(at).is_ok_and(|found| found.is_same_inode(&main));
+        if !leads_there() {
+            return Ok(None);
+        }
+        let fault = self.judge(open_immutable(at));
+        Ok(leads_there().then_some(fault))
     }
 
     fn copy(
@@ -262,8 +280,10 @@ impl Scratch {
                 ),
             ));
         };
-        let name = fs::temp_name(&Name::new(b"check").map_err(io::Error::other)?);
         let parent = Dir::open_root(place)?;
+        let stem = Name::new(b"check").map_err(io::Error::other)?;
+        Scratch::sweep(&parent, place, &stem);
+        let name = fs::temp_name(&stem);
         parent.make_dir(&name, 0o700)?;
         Ok(Scratch {
             dir: parent.open_child(&name)?,
@@ -271,6 +291,31 @@ impl Scratch {
             parent,
             name,
         })
+    }
+
+    /// Removes what killed processes of this user left in `place`. What cannot be removed is in
+    /// nobody's way.
+    fn sweep(parent: &Dir, place: &Path, stem: &Name) {
+        let mut left = Vec::new();
+        let listed = parent.list(&mut ListScratch::new(), &mut |name, _, _| {
+            if fs::temp_belongs_to(name, stem) {
+                left.extend(Name::new(name));
+            }
+        });
+        for name in left.into_iter().filter(|_| listed.is_ok()) {
+            if parent.stat(&name).is_ok_and(|stat| is_abandoned(&stat))
+                && let (Ok(parent), Ok(dir)) = (parent.try_clone(), parent.open_child(&name))
+            {
+                let path = place.join(name.as_os_str());
+                let _ = Scratch {
+                    parent,
+                    name,
+                    dir,
+                    path,
+                }
+                .remove();
+            }
+        }
     }
 
     fn remove(self) -> io::Result<()> {
@@ -283,6 +328,15 @@ impl Scratch {
         }
         self.parent.remove_dir(&self.name)
     }
+}
+
+/// Whether a scratch directory is this user's, and too old to be in use.
+fn is_abandoned(stat: &Stat) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let age_secs = now.map_or(0, |now| now.as_secs() as i64) - stat.meta.mtime.secs;
+    stat.meta.kind == EntryKind::Dir
+        && stat.meta.uid == Users::effective_uid()
+        && age_secs > ABANDONED_AFTER.as_secs() as i64
 }
 
 #[cfg(test)]
@@ -313,6 +367,57 @@ mod tests {
             }
             Err(err) => assert_eq!(err.kind(), io::ErrorKind::StorageFull),
         }
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_swept_when_it_is_old() {
+        let place = tempfile::tempdir().unwrap();
+        let stem = Name::new(b"check").unwrap();
+        let parent = Dir::open_root(place.path()).unwrap();
+        let left = ["old", "new", "others"].map(|kind| {
+            let name = match kind {
+                "others" => Name::new(b".cache.cutover-01234567").unwrap(),
+                _ => fs::temp_name(&stem),
+            };
+            let path = place.path().join(name.as_os_str());
+            std::fs::create_dir(&path).unwrap();
+            std::fs::write(path.join("db"), "x").unwrap();
+            if kind != "new" {
+                let old = SystemTime::now() - ABANDONED_AFTER - Duration::from_secs(2);
+                File::open(&path).unwrap().set_modified(old).unwrap();
+            }
+            path
+        });
+        Scratch::sweep(&parent, place.path(), &stem);
+        assert_eq!(left.map(|path| path.exists()), [false, true, true]);
+    }
+
+    #[test]
+    fn a_path_that_leads_elsewhere_meanwhile_is_not_followed() {
+        let place = tempfile::tempdir().unwrap();
+        let [root, moved] = ["root", "moved"].map(|name| place.path().join(name));
+        std::fs::create_dir(&root).unwrap();
+        Connection::open(root.join("db"))
+            .unwrap()
+            .execute_batch("CREATE TABLE t (x)")
+            .unwrap();
+        let (dir, cancel) = (Dir::open_root(&root).unwrap(), Cancel::new());
+        let checker = Checker::new(root.to_str().unwrap(), &dir, &cancel).unwrap();
+        let path = RelPath::new(b"db").unwrap();
+        assert_eq!(checker.fault(&path).unwrap(), None);
+        std::fs::rename(&root, &moved).unwrap();
+        std::fs::create_dir(&root).unwrap();
+        // Opening this would wait for a writer.
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            root.join("db"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        let fault = checker.fault(&path).unwrap();
+        assert!(fault.is_some_and(|said| said.contains("leads to it")));
     }
 
     #[test]
