@@ -11,6 +11,7 @@ mod common;
 mod deaths;
 mod footguns;
 mod gateway;
+mod losses;
 mod readme;
 mod redis;
 mod site;

@@ -194,9 +194,8 @@ impl Run<'_> {
         let report = conductor.report().clone();
         let filed = self.file(&report);
         let shown = steps.close(&report);
-        if outcome.is_ok() {
-            hosts.finish()?;
-        }
+        // All is done and written down: an agent that cannot say goodbye changes nothing of it.
+        let _ = hosts.finish();
         filed?;
         if let Output::Failed(err) = shown {
             return Err(Error::io("write to", "standard output", err));
