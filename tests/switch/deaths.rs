@@ -40,7 +40,7 @@ fn journal(lab: &Lab) -> String {
         .unwrap_or_default()
 }
 
-fn has(lab: &Lab, step: &str, what: &str) -> bool {
+pub fn has(lab: &Lab, step: &str, what: &str) -> bool {
     let journal = journal(lab);
     let wanted = [
         format!("\"step\":\"{step}\""),

@@ -98,7 +98,11 @@ fn an_owner_that_the_service_is_not_is_found_by_the_checks() {
     let check = "\n[[check]]\nkind = \"readable-as\"\nname = \"its own state\"\n";
     let plan = site.plan(check);
     let text = fs::read_to_string(&plan).unwrap();
-    fs::write(&plan, text.replacen("[service]", "[service]\nuser = \"nobody\"", 1)).unwrap();
+    fs::write(
+        &plan,
+        text.replacen("[service]", "[service]\nuser = \"nobody\"", 1),
+    )
+    .unwrap();
     let outcome = site.cutover("switch", &plan).run();
     assert!(!outcome.status.success(), "{outcome}");
     outcome.says("nobody");

@@ -193,28 +193,40 @@ impl Run<'_> {
         let outcome = act(&mut conductor);
         let report = conductor.report().clone();
         let filed = self.file(&report);
-        let shown = steps.close(&report);
-        if outcome.is_ok() {
-            hosts.finish()?;
+        if outcome.is_ok() && report.end.is_none() {
+            steps.tell_way_on(self.plan);
         }
-        filed?;
-        if let Output::Failed(err) = shown {
-            return Err(Error::io("write to", "standard output", err));
-        }
-        match outcome {
-            Ok(()) => Ok(0),
-            // The words for an interrupt of a sync would mislead here.
-            Err(err) if err.class() == ErrorClass::Interrupted => {
-                eprintln!("cutover: {}", printable(&err.to_string()));
-                Ok(err.class().exit_code())
+        let outcome = match (outcome, filed) {
+            (Ok(()), filed) => filed,
+            (Err(err), filed) => {
+                if let Err(second) = filed {
+                    eprintln!("cutover: {}", printable(&second.to_string()));
+                }
+                Err(err)
             }
-            Err(err) => Err(err),
+        };
+        let shown = steps.close(&report, outcome.as_ref().err());
+        if let Output::Failed(err) = shown {
+            eprintln!(
+                "cutover: cannot write to standard output: {}",
+                printable(&err.to_string())
+            );
         }
+        let Err(err) = outcome else {
+            // What is done is done, and the last lines said so.
+            return hosts.finish().map(|()| 0);
+        };
+        // The words for an interrupt of a sync would mislead here.
+        if err.class() == ErrorClass::Interrupted {
+            eprintln!("cutover: {}", printable(&err.to_string()));
+            return Ok(err.class().exit_code());
+        }
+        Err(err)
     }
 
     /// Files the report away, beside the journal and where it was asked for.
     fn file(&self, report: &Report) -> Result<(), Error> {
-        if report.id.is_empty() {
+        if !report.is_of_something() {
             return Ok(());
         }
         let html = page(report);
