@@ -189,6 +189,28 @@ fn an_owner_that_does_not_exist_there_is_told() {
 }
 
 #[test]
+fn a_user_who_is_numbered_is_taken_for_whom_it_is() {
+    let hook = "[owner]\nchown = \"1000:1000\"\n[[hook]]\nwhen = \"after-stop\"\non = \"source\"\n\
+                run = { command = [\"x\"], user = \"1000\" }\n";
+    let mut scene = Scene::new(hook);
+    scene.seen.source.facts.uid = 1000;
+    scene.seen.source.facts.user = "me".to_owned();
+    // Nobody can be logged in as a number alone; entries can be given to one.
+    scene.finds(
+        Verdict::Fail,
+        "user 1000, whom `hook after-stop` runs as, does not exist at the source",
+    );
+    if let Ok(people) = &mut scene.seen.source.people {
+        people.users.insert("1000".to_owned(), true);
+    }
+    let findings = scene.findings();
+    assert!(
+        findings.iter().all(|row| row.verdict == Verdict::Ok),
+        "{findings:#?}"
+    );
+}
+
+#[test]
 fn who_may_not_act_for_others_is_told() {
     let hook = "[[hook]]\nwhen = \"after-stop\"\non = \"source\"\n\
                 run = { command = [\"x\"], user = \"app\" }\n";
