@@ -34,7 +34,9 @@ const CTRL_C: char = '\x03';
 fn ask_unseen(terminal: &mut File, question: &str) -> io::Result<String> {
     let before = tcgetattr(&*terminal)?;
     let mut unseen = before.clone();
-    unseen.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+    unseen
+        .local_modes
+        .remove(LocalModes::ECHO | LocalModes::ISIG);
     // The answer's end alone is shown.
     unseen.local_modes.insert(LocalModes::ECHONL);
     unseen.special_codes[SpecialCodeIndex::VEOL] = CTRL_C as u8;

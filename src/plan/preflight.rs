@@ -10,7 +10,7 @@ mod roots;
 mod service;
 mod space;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::hosts::Hosts;
 use super::resolve::Resolved;
@@ -27,7 +27,7 @@ const CLOCK_LIMIT_MS: u64 = 2000;
 const MAX_NAMED: usize = 10;
 
 /// What was found about one thing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// Whether it is in the way.
     pub verdict: Verdict,
@@ -40,7 +40,7 @@ pub struct Finding {
 }
 
 /// Whether a thing is in the way of a switch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// It is as it should be.

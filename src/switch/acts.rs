@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 
 use super::conductor::Conductor;
 use super::journal::{Journal, now_ms};
-use super::report::CheckReport;
 use super::step::Step;
 use super::stopped::{Running, counted};
+use super::undo::{means_of, replaced};
 use super::watch::{Listener, Told};
 use crate::error::{Error, Result};
 use crate::events::{Observer, Side, Summary};
 use crate::options::{Compare, SyncOptions};
-use crate::plan::model::{FenceOff, KeepState, When};
-use crate::plan::{self, Resolved, ResolvedCheck, Tried, Verb, Verdict};
-use crate::protocol::errand::{Command, Database, Exit, FenceMeans, KeepMeans, Marker, MarkerRole};
+use crate::plan::model::{KeepState, When};
+use crate::plan::{self, Resolved, Verb, Verdict};
+use crate::protocol::errand::{Command, Database, KeepMeans, Marker, MarkerRole};
 use crate::session::Mode;
 
-/// How often a check that does not hold yet is tried again.
-const CHECK_AGAIN: Duration = Duration::from_millis(500);
+/// How often a service that was started is asked whether it runs.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 impl Conductor<'_> {
     /// Whether the plan gives a step anything to do.
@@ -50,25 +50,25 @@ impl Conductor<'_> {
         match step {
             Step::Preflight => self.preflight(),
             Step::WarmSync => self.warm_sync(),
-            Step::Keep => self.keep(&journal.heading().id),
+            Step::Keep => self.keep(journal),
             Step::BeforeStop => self.run_hooks(When::BeforeStop),
-            Step::Stop => self.stop(Side::Source),
+            Step::Stop => self.stop(step, Side::Source, journal),
             Step::ProveStopped => self.prove_stopped(Side::Source).map(Some),
             Step::AfterStop => self.run_hooks(When::AfterStop),
             Step::FinalSync => self.final_sync(),
             Step::Verify => self.verify(),
             Step::Databases => self.check_databases(),
-            Step::Fence => self.fence_source(),
+            Step::Fence => self.fence_source(journal),
             Step::BeforeStart => self.run_hooks(When::BeforeStart),
             Step::Doctor => self.doctor(),
             Step::Start => self.start(Side::Destination),
             Step::Status => self.confirm_running(Side::Destination),
             Step::Checks => self.try_checks(),
             Step::AfterSwitch => self.run_hooks(When::AfterSwitch),
-            Step::StopDestination => self.stop(Side::Destination),
+            Step::StopDestination => self.stop(step, Side::Destination, journal),
             Step::ProveDestinationStopped => self.prove_stopped(Side::Destination).map(Some),
             Step::Restore => self.restore(&journal.heading().id),
-            Step::Unfence => self.unfence_source(),
+            Step::Unfence => self.unfence_source(journal).map(|()| None),
             Step::StartSource => self.start(Side::Source),
             Step::SourceStatus => self.confirm_running(Side::Source),
             Step::AfterRollback => self.run_hooks(When::AfterRollback),
@@ -76,7 +76,7 @@ impl Conductor<'_> {
     }
 
     fn preflight(&mut self) -> Result<Option<String>> {
-        let findings = plan::preflight(self.resolved, self.hosts, self.cancel)?;
+        let findings = plan::preflight(&self.resolved, self.hosts, self.cancel)?;
         for finding in &findings {
             self.watch.take(Told::Finding(finding.clone()));
         }
@@ -114,7 +114,7 @@ impl Conductor<'_> {
     ) -> Result<Vec<(usize, Summary)>> {
         let listener = Arc::new(Listener::new(Arc::clone(&self.watch)));
         let observer: Arc<dyn Observer> = Arc::<Listener>::clone(&listener);
-        let summaries = plan::run_roots(self.resolved, mode, tweak, &observer, self.cancel)?;
+        let summaries = plan::run_roots(&self.resolved, mode, tweak, &observer, self.cancel)?;
         let failed: u64 = summaries.iter().map(|(_, summary)| summary.problems).sum();
         if failed > 0 {
             return Err(Error::Failed(format!(
@@ -141,7 +141,10 @@ impl Conductor<'_> {
         Ok(summaries)
     }
 
-    fn keep(&mut self, id: &str) -> Result<Option<String>> {
+    /// Keeps the destination's state, and lets go of what earlier switches of the plan kept: what
+    /// came to its end is not gone back to, and disks fill.
+    fn keep(&mut self, journal: &Journal) -> Result<Option<String>> {
+        let id = &journal.heading().id;
         let means = match self.resolved.plan.switch.keep {
             KeepState::Auto => KeepMeans::Auto,
             KeepState::Reflink => KeepMeans::Reflink,
@@ -149,7 +152,12 @@ impl Conductor<'_> {
             KeepState::Copy => KeepMeans::Copy,
         };
         let mut notes = Vec::new();
+        let earlier = journal.earlier();
         for root in self.root_paths(Side::Destination) {
+            for old in &earlier {
+                self.hosts.destination.forget(&root, old)?;
+                self.hosts.destination.forget(&root, &replaced(old))?;
+            }
             let (means, entries) = self.hosts.destination.keep(&root, id, means)?;
             let how = match means {
                 KeepMeans::Reflink => "by reflinks",
@@ -174,13 +182,26 @@ impl Conductor<'_> {
         Ok(Some(counted(count, "command", "commands")))
     }
 
-    /// Stops a service that says that it runs, or that says nothing.
-    fn stop(&mut self, side: Side) -> Result<Option<String>> {
-        if self.is_running(side)? == Running::No {
-            return Ok(Some("it was not running".into()));
+    /// Stops a service that says that it runs, or that says nothing, or of which something is
+    /// left: a start that failed half-way leaves processes of a service that does not run.
+    fn stop(&mut self, step: Step, side: Side, journal: &Journal) -> Result<Option<String>> {
+        let running = self.is_running(side)?;
+        let has_stopped = journal.has_ever_ended(step);
+        let is_left = running != Running::Yes && self.is_held(side)?;
+        match running {
+            Running::No if !is_left => return Ok(Some("it was not running".into())),
+            Running::Untold if has_stopped && !is_left => {
+                return Ok(Some("it had been stopped".into()));
+            }
+            _ => self.ran_again = has_stopped,
         }
-        if let Some(command) = self.resolved.action(Verb::Stop, side) {
-            self.run_well(side, "the stop command", command)?;
+        let Some(command) = self.resolved.action(Verb::Stop, side) else {
+            return Ok(None);
+        };
+        match running {
+            // Many a stop command fails where there is nothing to stop. The proof is yet to come.
+            Running::No => self.run_anyhow(side, command)?,
+            _ => self.run_well(side, "the stop command", command)?,
         }
         Ok(None)
     }
@@ -277,15 +298,11 @@ impl Conductor<'_> {
         }))
     }
 
-    fn fence_source(&mut self) -> Result<Option<String>> {
+    fn fence_source(&mut self, journal: &Journal) -> Result<Option<String>> {
         let roots = self.held_apart();
         let destination = self.hosts.destination.name().to_string();
         let plan = self.resolved.plan.name.clone();
-        let means = match self.resolved.plan.switch.fence {
-            FenceOff::Marker => None,
-            FenceOff::ReadOnly => Some(FenceMeans::ReadOnly),
-            FenceOff::Rename => Some(FenceMeans::Rename),
-        };
+        let means = means_of(journal.heading().frame.fence);
         for (source, there) in roots {
             let marker = Marker {
                 role: MarkerRole::Fenced,
@@ -313,19 +330,6 @@ impl Conductor<'_> {
             .into_iter()
             .zip(self.root_paths(Side::Destination))
             .collect()
-    }
-
-    /// Refuses to wake the destination while the source runs: whatever the journal says, it may
-    /// have been started by hand or by its supervisor.
-    pub(super) fn refuse_live_source(&mut self) -> Result<()> {
-        match self.is_running(Side::Source)? {
-            Running::Yes => Err(Error::Refused(
-                "the service runs on the source again, though it was stopped; stop it there \
-                 and keep its supervisor from starting it"
-                    .into(),
-            )),
-            Running::No | Running::Untold => Ok(()),
-        }
     }
 
     fn doctor(&mut self) -> Result<Option<String>> {
@@ -358,81 +362,9 @@ impl Conductor<'_> {
                 )));
             }
             self.cancel.check()?;
-            thread::sleep(CHECK_AGAIN);
+            thread::sleep(ASK_AGAIN);
         }
         Ok(None)
-    }
-
-    fn try_checks(&mut self) -> Result<Option<String>> {
-        self.report.checks.clear();
-        let checks = self.resolved.checks();
-        let count = checks.len() as u64;
-        for check in checks {
-            let outcome = self.try_check(&check)?;
-            let (holds, said) = match outcome {
-                Ok(said) => (true, said),
-                Err(said) => (false, said),
-            };
-            self.report.checks.push(CheckReport {
-                name: check.name,
-                holds,
-                said,
-            });
-        }
-        let failed: Vec<String> = self
-            .report
-            .checks
-            .iter()
-            .filter(|check| !check.holds)
-            .map(|check| format!("{}: {}", check.name, check.said))
-            .collect();
-        match failed.is_empty() {
-            true => Ok(Some(format!("{} hold", counted(count, "check", "checks")))),
-            false => Err(Error::Failed(format!(
-                "{} of {count} do not hold: {}",
-                failed.len(),
-                failed.join("; ")
-            ))),
-        }
-    }
-
-    /// Tries a check until it holds or its time is over.
-    fn try_check(&mut self, check: &ResolvedCheck) -> Result<Result<String, String>> {
-        let until = Instant::now() + check.within;
-        loop {
-            let outcome = self.try_once(check)?;
-            if outcome.is_ok() || Instant::now() >= until {
-                return Ok(outcome);
-            }
-            self.cancel.check()?;
-            thread::sleep(CHECK_AGAIN);
-        }
-    }
-
-    fn try_once(&mut self, check: &ResolvedCheck) -> Result<Result<String, String>> {
-        let (command, contains) = match &check.what {
-            Tried::Probe(probe) => return self.hosts.destination.check(probe.clone()),
-            Tried::Command { command, contains } => (command.clone(), contains),
-        };
-        let mut wrote = String::new();
-        let mut take = |line: crate::protocol::errand::OutputLine| {
-            if wrote.len() < OUTPUT_BYTES {
-                wrote.push_str(&line.text);
-                wrote.push('\n');
-            }
-        };
-        let exit = self.hosts.destination.run(command, &mut take)?;
-        let last = wrote.lines().last().unwrap_or_default().to_string();
-        Ok(match (exit, contains) {
-            (Exit::Code(0), Some(text)) if !wrote.contains(text.as_str()) => Err(format!(
-                "it does not say {text:?}; the last that it wrote is {last:?}"
-            )),
-            (Exit::Code(0), _) => Ok(last),
-            (exit, _) => Err(format!(
-                "it {}; the last that it wrote is {last:?}",
-                super::stopped::ended(&exit)
-            )),
-        })
     }
 }
 
@@ -463,9 +395,6 @@ pub fn commands_of(step: Step, resolved: &Resolved) -> Vec<(Side, Command)> {
 
 /// How long a service may take until it says that it runs.
 const STARTING: Duration = Duration::from_secs(60);
-
-/// How much of what a check's command writes is looked at, in bytes.
-const OUTPUT_BYTES: usize = 1 << 20;
 
 /// Companions of databases that the source does not have: written by an earlier life of the copy,
 /// and applied to the newer database if they stayed.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::journal::{Journal, What, clock};
-use super::live::Live;
 use super::report::Report;
 use super::step::{Again, ROLLBACK, SWITCH, Step};
 use super::watch::{Told, Watch};
@@ -36,30 +35,67 @@ pub enum Settled {
 
 /// A plan, its hosts and its journal, and who is told.
 pub struct Conductor<'a> {
-    pub(super) resolved: &'a Resolved,
+    /// What the plan means; of a switch that goes on, with its roots as they were found then.
+    pub(super) resolved: Resolved,
     pub(super) hosts: &'a mut Hosts,
     pub(super) watch: Arc<dyn Watch>,
     pub(super) cancel: &'a Cancel,
     pub(super) report: Report,
+    /// Whether a service that had been stopped was found running, or something of it was.
+    pub(super) ran_again: bool,
+    /// Whether a step failed that was taken here, not by a process before this one.
+    has_failed: bool,
+    /// Steps that are taken although they had ended.
+    retaken: &'static [Step],
     loaded: &'a Loaded,
 }
+
+/// What is done again when a switch goes on: while nobody watched, the source may have been
+/// started, and what it wrote then would be lost.
+const PROVED_ANEW: [Step; 6] = [
+    Step::Stop,
+    Step::ProveStopped,
+    Step::FinalSync,
+    Step::Verify,
+    Step::Databases,
+    Step::Fence,
+];
+
+/// The same when a rollback goes on: two must not run.
+const STOPPED_ANEW: [Step; 2] = [Step::StopDestination, Step::ProveDestinationStopped];
+
+/// From here on a switch has made something of the copy that another sync would undo.
+const USES_COPY: [Step; 6] = [
+    Step::BeforeStart,
+    Step::Doctor,
+    Step::Start,
+    Step::Status,
+    Step::Checks,
+    Step::AfterSwitch,
+];
+
+/// Steps of which a person may say that they are done although they are not.
+const SETTLED_BY_HAND: [Step; 2] = [Step::Restore, Step::Unfence];
 
 impl<'a> Conductor<'a> {
     /// Stands ready. Nothing is begun.
     pub fn new(
         loaded: &'a Loaded,
-        resolved: &'a Resolved,
+        resolved: &Resolved,
         hosts: &'a mut Hosts,
         watch: Arc<dyn Watch>,
         cancel: &'a Cancel,
     ) -> Conductor<'a> {
         let report = Report::of(resolved, hosts.source.name(), hosts.destination.name());
         Conductor {
-            resolved,
+            resolved: resolved.clone(),
             hosts,
             watch,
             cancel,
             report,
+            ran_again: false,
+            has_failed: false,
+            retaken: &[],
             loaded,
         }
     }
@@ -79,26 +115,24 @@ impl<'a> Conductor<'a> {
     /// plan says so, the way back has been gone by then.
     pub fn switch(&mut self, order: &Order) -> Result<()> {
         let mut journal = match order.resume {
-            true => Journal::open(self.loaded)?,
-            false => Journal::create(self.loaded)?,
+            true => Journal::open(self.loaded, &self.resolved)?,
+            false => Journal::create(self.loaded, &self.resolved)?,
         };
         if let Some(end) = journal.end() {
             return Err(Error::Usage(match end {
-                What::Switched => "this switch is through: the destination is the live side".into(),
+                What::Switched => format!("this switch is through: {}", journal.live()),
                 _ => "this switch was rolled back: start a new one without --resume".to_string(),
             }));
         }
         if ROLLBACK.iter().any(|step| journal.has_begun(*step)) {
             return Err(Error::Refused(format!(
-                "this switch is being rolled back: go on with `cutover rollback {}`",
+                "this switch is being rolled back, and {}; go on with `cutover rollback {}`",
+                journal.live(),
                 self.loaded.path.display()
             )));
         }
-        let steps = self.steps(false);
-        let outcome = self.go(&steps, order, &mut journal);
-        if outcome.is_ok() && order.until.is_none_or(|last| Some(&last) == steps.last()) {
-            journal.note(None, What::Switched, None)?;
-        }
+        journal.heading().frame.hold(&mut self.resolved);
+        let outcome = self.go_through(order, &mut journal);
         self.report.read(&journal);
         match outcome {
             Err(err) if self.goes_back(&journal, &err) => self.go_back(journal, err),
@@ -107,23 +141,45 @@ impl<'a> Conductor<'a> {
         }
     }
 
+    fn go_through(&mut self, order: &Order, journal: &mut Journal) -> Result<()> {
+        if order.resume && !uses_copy(journal) {
+            self.retaken = &PROVED_ANEW;
+            if journal.has_begun(Step::Fence) {
+                // Nothing can be synced from behind it. It is put up again.
+                self.unfence_source(journal)?;
+            }
+        }
+        let steps = self.steps(false);
+        self.go(&steps, order, journal)?;
+        if is_rehearsal(order, &steps) {
+            return Ok(());
+        }
+        self.refuse_two(journal)?;
+        journal.note(None, What::Switched, None)
+    }
+
     /// Goes back: the destination as it was, the source live.
     ///
     /// # Errors
     ///
     /// As with [`Conductor::switch`].
     pub fn rollback(&mut self, order: &Order) -> Result<()> {
-        let mut journal = Journal::open(self.loaded)?;
+        let mut journal = Journal::open(self.loaded, &self.resolved)?;
         if journal.end() == Some(What::RolledBack) {
             return Err(Error::Usage(
                 "this switch was rolled back already: the source is the live side".into(),
             ));
         }
+        journal.heading().frame.hold(&mut self.resolved);
         self.undo(order, &mut journal)
             .map_err(|err| self.with_way_out(&journal, err))
     }
 
     fn undo(&mut self, order: &Order, journal: &mut Journal) -> Result<()> {
+        self.retaken = match journal.has_ended(Step::StartSource) {
+            true => &[],
+            false => &STOPPED_ANEW,
+        };
         let steps = self.steps_back(journal);
         let outcome = self.go(&steps, order, journal);
         if outcome.is_ok() {
@@ -138,23 +194,19 @@ impl<'a> Conductor<'a> {
     /// a lost connection leaves nobody to go back with, and a step that waits for a person's word
     /// has not failed.
     fn goes_back(&self, journal: &Journal, err: &Error) -> bool {
-        let has_failed = journal
-            .records()
-            .last()
-            .is_some_and(|record| record.what == What::Failed);
         let is_wanted = self.resolved.plan.switch.on_failure == OnFailure::Rollback;
         let can_go = !matches!(
             err.class(),
             ErrorClass::Interrupted | ErrorClass::Connection
         );
-        is_wanted && can_go && has_failed && journal.has_begun(Step::Stop)
+        is_wanted && can_go && self.has_failed && journal.has_begun(Step::Stop)
     }
 
     fn go_back(&mut self, mut journal: Journal, cause: Error) -> Result<()> {
         match self.undo(&Order::default(), &mut journal) {
             Ok(()) => Err(Error::Failed(format!(
                 "{cause}\nThe switch was rolled back, as the plan says: {}.",
-                Live::after(journal.records())
+                journal.live()
             ))),
             Err(err) => Err(self.with_way_out(
                 &journal,
@@ -165,7 +217,7 @@ impl<'a> Conductor<'a> {
 
     /// Adds to an error which side is live and what can be done.
     fn with_way_out(&self, journal: &Journal, err: Error) -> Error {
-        let live = Live::after(journal.records());
+        let live = journal.live();
         let plan = self.loaded.path.display();
         let back = ROLLBACK.iter().any(|step| journal.has_begun(*step));
         let ways = match back {
@@ -186,6 +238,9 @@ impl<'a> Conductor<'a> {
 
     fn go(&mut self, steps: &[Step], order: &Order, journal: &mut Journal) -> Result<()> {
         for (at, &step) in steps.iter().enumerate() {
+            if order.until.is_some_and(|last| place(step) > place(last)) {
+                break;
+            }
             if self.is_done(step, order, journal)? {
                 self.watch.take(Told::Skipped { step });
             } else {
@@ -196,9 +251,6 @@ impl<'a> Conductor<'a> {
                     of: steps.len(),
                 });
                 self.take_step(step, journal)?;
-            }
-            if order.until == Some(step) {
-                break;
             }
         }
         Ok(())
@@ -213,52 +265,64 @@ impl<'a> Conductor<'a> {
         let Some(last) = journal.last(step) else {
             return Ok(false);
         };
+        if self.retaken.contains(&step) {
+            return Ok(false);
+        }
         if last.what == What::Ended {
             return Ok(true);
         }
-        if step.again() != Again::Never {
-            return Ok(false);
-        }
-        let began = clock(last.at_ms);
-        match order.settled.iter().find(|(settled, _)| *settled == step) {
-            Some((_, Settled::Redo)) => Ok(false),
-            Some((_, Settled::Done)) => {
+        let settled = order.settled.iter().find(|(settled, _)| *settled == step);
+        match settled {
+            Some((_, Settled::Done))
+                if step.again() == Again::Never || SETTLED_BY_HAND.contains(&step) =>
+            {
                 journal.note(Some(step), What::Ended, Some("said to be done".into()))?;
                 Ok(true)
             }
-            None => Err(Error::Refused(format!(
-                "`{name}` was begun {began} and did not end well, or its end was not heard of, \
-                 and doing it twice may do harm. Look at what it did, then say so: \
-                 `--done {name}` if it did its work, `--redo {name}` to run it again",
-                name = step.name(),
-            ))),
+            Some((_, Settled::Redo)) => Ok(false),
+            _ => refuse_again(step, journal).map(|()| false),
         }
     }
 
     fn take_step(&mut self, step: Step, journal: &mut Journal) -> Result<()> {
         let started = Instant::now();
         // Found out before it is written down that the step began: nothing has.
-        if step.wakes_destination() {
-            self.refuse_live_source()?;
-        }
+        self.refuse_other_side(step, journal)?;
         journal.note(Some(step), What::Began, None)?;
         match self.perform(step, journal) {
             Ok(note) => {
-                journal.note(Some(step), What::Ended, note.clone())?;
+                let found = self.report.found_by(step);
+                journal.note_found(Some(step), What::Ended, note.clone(), found)?;
                 self.watch.take(Told::Ended {
                     step,
                     note,
                     elapsed: started.elapsed(),
                 });
-                Ok(())
+                self.doubt_what_followed(step, journal)
             }
             Err(err) => {
+                self.has_failed = true;
                 let why = err.to_string();
+                let found = self.report.found_by(step);
                 // The step's own error is the better one to hear of.
-                let _ = journal.note(Some(step), What::Failed, Some(why.clone()));
+                let _ = journal.note_found(Some(step), What::Failed, Some(why.clone()), found);
                 self.watch.take(Told::Failed { step, why });
                 Err(err)
             }
+        }
+    }
+
+    /// What was made after the stop, a dump of a database for one, is not of the state that a
+    /// service left which ran again since.
+    fn doubt_what_followed(&mut self, step: Step, journal: &mut Journal) -> Result<()> {
+        let is_stale = step == Step::Stop && self.ran_again && journal.has_ended(Step::AfterStop);
+        match is_stale {
+            true => journal.note(
+                Some(Step::AfterStop),
+                What::Failed,
+                Some("the service ran again since".into()),
+            ),
+            false => Ok(()),
         }
     }
 
@@ -281,6 +345,11 @@ impl<'a> Conductor<'a> {
         self.hosts.of(side).run(command, &mut tell)
     }
 
+    /// Runs a command whatever it comes to; what it writes is shown.
+    pub(super) fn run_anyhow(&mut self, side: Side, command: Command) -> Result<()> {
+        self.run_aloud(side, command).map(drop)
+    }
+
     /// Runs a command of which only the exit counts.
     pub(super) fn run_quietly(&mut self, side: Side, command: Command) -> Result<Exit> {
         self.hosts.of(side).run(command, &mut |_| {})
@@ -301,5 +370,43 @@ impl<'a> Conductor<'a> {
     /// The report so far.
     pub fn report(&self) -> &Report {
         &self.report
+    }
+}
+
+/// The place of a step in a switch, which `--until` compares: the step that it names need not be
+/// one of the plan's.
+fn place(step: Step) -> Option<usize> {
+    SWITCH.iter().position(|one| *one == step)
+}
+
+/// Whether the steps end before the switch does.
+fn is_rehearsal(order: &Order, steps: &[Step]) -> bool {
+    let last = steps.last().copied().and_then(place);
+    order.until.is_some_and(|until| place(until) < last)
+}
+
+fn uses_copy(journal: &Journal) -> bool {
+    USES_COPY.iter().any(|step| journal.has_begun(*step))
+}
+
+/// Refuses to take a step again that was begun, unless doing it twice is doing it once.
+fn refuse_again(step: Step, journal: &Journal) -> Result<()> {
+    let name = step.name();
+    let began = journal.last(step).map(|last| clock(last.at_ms));
+    let began = began.unwrap_or_default();
+    if step == Step::ProveStopped && uses_copy(journal) {
+        return Err(Error::Refused(format!(
+            "the service was not proved to be stopped on the source ({began}), after the \
+             destination had been prepared: what it wrote is not in the copy. Go back, and switch \
+             anew; or, if nothing that it wrote counts, stop it and say `--redo {name}`"
+        )));
+    }
+    match step.again() {
+        Again::Never => Err(Error::Refused(format!(
+            "`{name}` was begun {began} and did not end well, or its end was not heard of, and \
+             doing it twice may do harm. Look at what it did, then say so: `--done {name}` if it \
+             did its work, `--redo {name}` to run it again"
+        ))),
+        Again::Repeat | Again::Ask => Ok(()),
     }
 }

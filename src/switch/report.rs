@@ -1,7 +1,7 @@
 //! What the operator files away: every step with its times, every root with its size and digest,
 //! every check with what it said.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::journal::{Journal, What, clock};
 use super::live::Live;
@@ -52,7 +52,7 @@ pub struct StepReport {
 }
 
 /// One root.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RootReport {
     /// Its name in the plan.
     pub name: String,
@@ -71,7 +71,7 @@ pub struct RootReport {
 }
 
 /// One check.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CheckReport {
     /// Its name in the plan.
     pub name: String,
@@ -79,6 +79,18 @@ pub struct CheckReport {
     pub holds: bool,
     /// What was found.
     pub said: String,
+}
+
+/// What a step found that the report needs, also where another process goes on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Found {
+    /// By the preflight.
+    Findings(Vec<Finding>),
+    /// By a sync or a comparison.
+    Roots(Vec<RootReport>),
+    /// By the plan's checks.
+    Checks(Vec<CheckReport>),
 }
 
 impl Report {
@@ -112,14 +124,20 @@ impl Report {
         }
     }
 
+    /// Whether there is a switch to report of; else nothing of it is known, nor which side is live.
+    pub fn is_of_something(&self) -> bool {
+        !self.id.is_empty()
+    }
+
     /// Takes over what the journal knows.
     pub(super) fn read(&mut self, journal: &Journal) {
         self.id = journal.heading().id.clone();
         self.began = clock(journal.heading().at_ms);
-        self.live = Live::after(journal.records());
+        self.live = journal.live();
         self.end = journal.end();
         self.steps.clear();
         for record in journal.records() {
+            self.take(record.found.as_ref());
             let Some(step) = record.step else { continue };
             if record.what == What::Began {
                 self.steps.push(StepReport {
@@ -144,6 +162,25 @@ impl Report {
                 known.note.clone_from(&record.text);
                 known.elapsed_ms = began_ms.map(|began| record.at_ms - began);
             }
+        }
+    }
+
+    fn take(&mut self, found: Option<&Found>) {
+        match found {
+            None => {}
+            Some(Found::Findings(findings)) => self.findings.clone_from(findings),
+            Some(Found::Roots(roots)) => self.roots.clone_from(roots),
+            Some(Found::Checks(checks)) => self.checks.clone_from(checks),
+        }
+    }
+
+    /// What a step that was just taken found.
+    pub(super) fn found_by(&self, step: Step) -> Option<Found> {
+        match step {
+            Step::Preflight => Some(Found::Findings(self.findings.clone())),
+            Step::FinalSync | Step::Verify => Some(Found::Roots(self.roots.clone())),
+            Step::Checks => Some(Found::Checks(self.checks.clone())),
+            _ => None,
         }
     }
 

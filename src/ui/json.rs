@@ -355,7 +355,7 @@ fn churn_word(kind: ChurnKind) -> &'static str {
     }
 }
 
-fn class_word(class: ErrorClass) -> &'static str {
+pub(super) fn class_word(class: ErrorClass) -> &'static str {
     match class {
         ErrorClass::Usage => "usage",
         ErrorClass::Failed => "failed",

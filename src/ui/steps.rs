@@ -1,15 +1,18 @@
 //! What is shown of a switch: a line when a step begins, what its commands write, a line when it
 //! ended, and the report.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
 use super::human;
+use super::json::{VERSION, class_word};
 use super::progress::{Meter, Progress};
 use super::report::{churn_line, problem_line, warning_line};
 use super::screen::Screen;
 use super::{Detail, Format, Output, ShowProgress, lock, printable};
+use crate::error::Error;
 use crate::events::Event;
 use crate::plan::{Finding, Verdict};
 use crate::switch::{Report, Told, Watch};
@@ -36,15 +39,39 @@ impl Steps {
         }
     }
 
-    /// Shows the report at the end. Returns what became of the output.
-    pub fn close(&self, report: &Report) -> Output {
+    /// Tells how a switch goes on that stopped where it was asked to.
+    pub fn tell_way_on(&self, plan: &Path) {
+        if self.format == Format::People && self.detail != Detail::Quiet {
+            let plan = plan.display();
+            self.say(&format!(
+                "It stopped where it was asked to. To go on: cutover switch --resume {plan}; to go \
+                 back: cutover rollback {plan}"
+            ));
+        }
+    }
+
+    /// Shows the report at the end, and to programs the error as well, if there is one. Returns
+    /// what became of the output.
+    pub fn close(&self, report: &Report, error: Option<&Error>) -> Output {
         self.end_progress();
         match self.format {
-            Format::Json => self.screen.out(&line(&json!({
-                "type": "report",
-                "report": report,
-            }))),
-            Format::People if self.detail != Detail::Quiet => self.tell_report(report),
+            Format::Json => {
+                if report.is_of_something() {
+                    self.screen
+                        .out(&line(&json!({ "event": "report", "report": report })));
+                }
+                if let Some(error) = error {
+                    self.screen.out(&line(&json!({
+                        "event": "error",
+                        "class": class_word(error.class()),
+                        "message": error.to_string(),
+                        "exit_code": error.class().exit_code(),
+                    })));
+                }
+            }
+            Format::People if self.detail != Detail::Quiet && report.is_of_something() => {
+                self.tell_report(report);
+            }
             Format::People => {}
         }
         self.screen.output()
@@ -166,7 +193,10 @@ fn capitalised(sentence: &str) -> String {
     }
 }
 
+/// A line as every command writes them, with the version of `doc/json.md`.
 fn line(value: &Value) -> String {
+    let mut value = value.clone();
+    value["v"] = VERSION.into();
     value.to_string()
 }
 
@@ -174,34 +204,37 @@ fn line(value: &Value) -> String {
 fn json_of(told: &Told) -> Option<Value> {
     Some(match told {
         Told::Began { step, number, of } => json!({
-            "type": "step", "step": step, "state": "began", "number": number, "of": of,
+            "event": "step", "step": step, "state": "began", "number": number, "of": of,
         }),
         Told::Ended {
             step,
             note,
             elapsed,
         } => json!({
-            "type": "step", "step": step, "state": "ended", "note": note,
+            "event": "step", "step": step, "state": "ended", "note": note,
             "elapsed_ms": elapsed.as_millis() as u64,
         }),
         Told::Failed { step, why } => json!({
-            "type": "step", "step": step, "state": "failed", "why": why,
+            "event": "step", "step": step, "state": "failed", "why": why,
         }),
         Told::Skipped { step } => json!({
-            "type": "step", "step": step, "state": "skipped",
+            "event": "step", "step": step, "state": "skipped",
         }),
-        Told::Finding(finding) => json!({ "type": "finding", "finding": finding }),
+        Told::Finding(finding) => json!({
+            "event": "finding", "verdict": finding.verdict, "subject": finding.subject,
+            "message": finding.message, "advice": finding.advice,
+        }),
         Told::Output { side, line } => json!({
-            "type": "output", "side": side.noun(), "stderr": line.is_stderr, "text": line.text,
+            "event": "output", "side": side.noun(), "stderr": line.is_stderr, "text": line.text,
         }),
         Told::Event(Event::Problem(problem)) => json!({
-            "type": "problem", "text": problem_line(problem),
+            "event": "problem", "text": problem_line(problem),
         }),
         Told::Event(Event::Churn(churn)) => json!({
-            "type": "churn", "text": churn_line(churn),
+            "event": "churn", "text": churn_line(churn),
         }),
         Told::Event(Event::Warning(warning)) => json!({
-            "type": "warning", "text": warning_line(warning),
+            "event": "warning", "text": warning_line(warning),
         }),
         Told::Event(_) => return None,
     })

@@ -90,6 +90,25 @@ fn on_a_terminal(lab: &Lab, words: &str, answers: &[(&str, &str)]) -> (i32, Stri
 }
 
 #[test]
+fn an_interrupt_at_the_prompt_leaves_a_terminal_that_echoes() {
+    let lab = Lab::with_source("f a 'secret text' 0600");
+    let file = lab.path("bundle");
+    let words = format!(
+        "create --passphrase -o {} {}; echo code $?; stty -a",
+        file.display(),
+        lab.src.display()
+    );
+    let typed = [("Passphrase of the bundle: ", "hor\u{3}")];
+    let (_, shown) = on_a_terminal(&lab, &words, &typed);
+    assert!(shown.contains("code 130"), "{shown}");
+    assert!(
+        shown.contains(" echo ") && shown.contains(" isig "),
+        "{shown}"
+    );
+    assert!(!file.exists());
+}
+
+#[test]
 fn a_passphrase_is_asked_for_twice_and_not_shown() {
     let lab = Lab::with_source("f a 'secret text' 0600");
     let file = lab.path("bundle");

@@ -114,7 +114,7 @@ fn the_report_says_what_was_done_and_names_equal_digests() {
     let text = fs::read_to_string(&html).unwrap();
     assert!(text.contains("switched") && !text.contains("http://") && !text.contains("src="));
     let lines = run.json_lines();
-    let report = lines.iter().find(|line| line["type"] == "report").unwrap();
+    let report = lines.iter().find(|line| line["event"] == "report").unwrap();
     let root = &report["report"]["roots"][0];
     assert_eq!(root["digest"].as_str().unwrap().len(), 64, "{root}");
     assert_eq!(report["report"]["live"], "destination");

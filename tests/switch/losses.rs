@@ -34,7 +34,9 @@ fn goes_on_after(step: &str, lose: impl Fn(&Site)) {
     lose(&site);
     let outcome = run.wait();
     if !outcome.status.success() {
-        outcome.says("At this moment").says("To go on: cutover switch --resume");
+        outcome
+            .says("At this moment")
+            .says("To go on: cutover switch --resume");
         resume(&site, &plan);
     }
     one_side_serves(&site);

@@ -8,6 +8,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod astray;
 mod deaths;
 mod footguns;
 mod gateway;

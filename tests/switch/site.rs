@@ -2,6 +2,7 @@
 //! a lock and a port (`examples/aipro`).
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -16,7 +17,13 @@ static NEXT_PORT: AtomicU16 = AtomicU16::new(21_700);
 
 /// A port for a service.
 pub fn port() -> u16 {
-    NEXT_PORT.fetch_add(1, Ordering::Relaxed)
+    loop {
+        let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
+        // Another run of the tests may be under way on this machine.
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// An old machine, a new one, and the controlling side.

@@ -193,27 +193,41 @@ impl Run<'_> {
         let outcome = act(&mut conductor);
         let report = conductor.report().clone();
         let filed = self.file(&report);
-        let shown = steps.close(&report);
-        // All is done and written down: an agent that cannot say goodbye changes nothing of it.
-        let _ = hosts.finish();
-        filed?;
-        if let Output::Failed(err) = shown {
-            return Err(Error::io("write to", "standard output", err));
+        if outcome.is_ok() && report.end.is_none() {
+            steps.tell_way_on(self.plan);
         }
-        match outcome {
-            Ok(()) => Ok(0),
-            // The words for an interrupt of a sync would mislead here.
-            Err(err) if err.class() == ErrorClass::Interrupted => {
-                eprintln!("cutover: {}", printable(&err.to_string()));
-                Ok(err.class().exit_code())
+        let outcome = match (outcome, filed) {
+            (Ok(()), filed) => filed,
+            (Err(err), filed) => {
+                if let Err(second) = filed {
+                    eprintln!("cutover: {}", printable(&second.to_string()));
+                }
+                Err(err)
             }
-            Err(err) => Err(err),
+        };
+        let shown = steps.close(&report, outcome.as_ref().err());
+        if let Output::Failed(err) = shown {
+            eprintln!(
+                "cutover: cannot write to standard output: {}",
+                printable(&err.to_string())
+            );
         }
+        let Err(err) = outcome else {
+            // All is done and written down: an agent that cannot say goodbye changes nothing of it.
+            let _ = hosts.finish();
+            return Ok(0);
+        };
+        // The words for an interrupt of a sync would mislead here.
+        if err.class() == ErrorClass::Interrupted {
+            eprintln!("cutover: {}", printable(&err.to_string()));
+            return Ok(err.class().exit_code());
+        }
+        Err(err)
     }
 
     /// Files the report away, beside the journal and where it was asked for.
     fn file(&self, report: &Report) -> Result<(), Error> {
-        if report.id.is_empty() {
+        if !report.is_of_something() {
             return Ok(());
         }
         let html = page(report);

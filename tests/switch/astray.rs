@@ -1,0 +1,314 @@
+//! Switches that go astray: someone meddles, a command lies or is gone, a disk is full, and what
+//! the plan asks for is not there. Exactly one side serves afterwards, and the words say which.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::deaths::has;
+use crate::site::Site;
+
+/// Replaces a line of the plan that begins with `key` by `with`.
+fn rewrite(plan: &Path, key: &str, with: &str) {
+    let text = fs::read_to_string(plan).unwrap();
+    let replaced: Vec<&str> = text
+        .lines()
+        .map(|line| if line.starts_with(key) { with } else { line })
+        .collect();
+    assert!(replaced.contains(&with), "no line begins with {key}");
+    fs::write(plan, replaced.join("\n") + "\n").unwrap();
+}
+
+/// Two machines with a directory `data` of which `text` is in a file, and a plan without a
+/// service.
+fn plain(text: &str, more: &str) -> (Site, PathBuf) {
+    let site = Site::bare();
+    let data = site.old.home().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("file"), text).unwrap();
+    let plan = format!(
+        "name = \"plain\"\n[source]\n[destination]\n[[root]]\nname = \"data\"\npath = \"~/data\"\n\
+         {more}"
+    );
+    let plan = site.write_plan(&site.addressed(&plan));
+    (site, plan)
+}
+
+/// The names of what is kept of a root.
+fn kept(root: &Path) -> Vec<String> {
+    let names = fs::read_dir(root.join(".cutover-kept"));
+    let names = names.into_iter().flatten().flatten();
+    names
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect()
+}
+
+#[test]
+fn a_rehearsal_until_a_step_that_the_plan_lacks_goes_no_further() {
+    let site = Site::with_gateway();
+    let plan = site.plan("");
+    site.cutover("switch --until before-stop", &plan).ok();
+    assert!(site.runs_on(&site.old) && !site.runs_on(&site.new));
+    let stopped = site
+        .cutover("switch --resume --until after-stop", &plan)
+        .ok();
+    assert!(!site.runs_on(&site.old) && !site.runs_on(&site.new));
+    stopped.says("Neither side is live");
+    stopped.says("cutover switch --resume");
+    site.cutover("rollback", &plan).ok();
+    assert!(site.runs_on(&site.old) && !site.runs_on(&site.new));
+}
+
+#[test]
+fn a_source_that_ran_again_before_the_switch_goes_on_is_copied_again() {
+    for last in ["final-sync", "fence"] {
+        let site = Site::with_gateway();
+        let plan = site.plan("");
+        site.cutover(&format!("switch --until {last}"), &plan).ok();
+        let heard = site.heard(&site.old);
+        // Not even running by now: what it wrote counts all the same.
+        site.on_old(&["gateway", "start"]);
+        std::thread::sleep(Duration::from_millis(500));
+        site.on_old(&["gateway", "stop"]);
+        let since = site.heard(&site.old);
+        assert!(since > heard, "{last}");
+        site.cutover("switch --resume", &plan).ok();
+        assert!(site.runs_on(&site.new) && !site.runs_on(&site.old));
+        assert!(site.heard(&site.new) >= since, "{last}");
+    }
+}
+
+#[test]
+fn a_source_that_runs_again_is_stopped_again_when_the_switch_goes_on() {
+    let site = Site::with_gateway();
+    let plan = site.plan("\n[switch]\nfence = \"read-only\"\n");
+    let text = fs::read_to_string(&plan).unwrap();
+    let once = text.replacen("[switch]\non-failure = \"rollback\"\n", "", 1);
+    fs::write(&plan, once).unwrap();
+    site.cutover("switch --until fence", &plan).ok();
+    site.on_old(&["gateway", "start"]);
+    std::thread::sleep(Duration::from_millis(300));
+    site.cutover("switch --resume", &plan).ok();
+    let (old, new) = (site.heard(&site.old), site.heard(&site.new));
+    assert!(site.runs_on(&site.new) && !site.runs_on(&site.old));
+    assert!(new >= old, "{old:?} {new:?}");
+}
+
+#[test]
+fn a_source_that_is_started_behind_the_switchs_back_keeps_the_destination_asleep() {
+    let hook = "\n[[hook]]\nwhen = \"before-start\"\non = \"source\"\n\
+                run = [\"aipro\", \"gateway\", \"start\"]\n";
+    let site = Site::with_gateway();
+    let plan = site.plan(hook);
+    let outcome = site.cutover("switch", &plan).code(3);
+    outcome.says("runs on the source again");
+    outcome.says("rolled back");
+    outcome.says("the source is the live side");
+    assert!(site.runs_on(&site.old) && !site.runs_on(&site.new));
+
+    let site = Site::with_gateway();
+    let plan = site.plan(hook);
+    rewrite(&plan, "on-failure", "on-failure = \"stop\"");
+    let outcome = site.cutover("switch", &plan).run();
+    assert!(!outcome.status.success(), "{outcome}");
+    assert!(!outcome.stderr.contains("neither side"), "{outcome}");
+    assert!(site.runs_on(&site.old) && !site.runs_on(&site.new));
+    // What it writes from now on is not in the copy: there is no way on, only back.
+    site.on_old(&["gateway", "stop"]);
+    let resumed = site.cutover("switch --resume", &plan).code(5);
+    resumed.says("cutover rollback");
+    assert!(!site.runs_on(&site.new));
+    site.cutover("rollback", &plan).ok();
+    assert!(site.runs_on(&site.old) && !site.runs_on(&site.new));
+}
+
+#[test]
+fn a_status_command_that_cannot_be_run_proves_nothing() {
+    let site = Site::with_gateway();
+    let plan = site.plan(
+        "\n[[hook]]\nwhen = \"before-stop\"\non = \"source\"\n\
+         run = { command = \"mv ~/bin/aipro ~/bin/gone\", shell = true }\n",
+    );
+    rewrite(
+        &plan,
+        "status = ",
+        "status = { command = \"aipro status\", shell = true }",
+    );
+    rewrite(
+        &plan,
+        "stop = ",
+        "stop = { command = \"~/bin/gone gateway stop\", shell = true }",
+    );
+    rewrite(&plan, "on-failure", "on-failure = \"stop\"");
+    let outcome = site.cutover("switch", &plan).run();
+    let bin = site.old.home().join("bin");
+    fs::rename(bin.join("gone"), bin.join("aipro")).unwrap();
+    assert_eq!(outcome.status.code(), Some(3), "{outcome}");
+    outcome.says("does not tell whether the service runs");
+    assert!(!site.runs_on(&site.new));
+    assert!(site.runs_on(&site.old));
+}
+
+#[test]
+fn what_a_preflight_refused_can_be_mended_and_begun_anew() {
+    let (site, plan) = plain("x", "required = [\"missing\"]\n");
+    site.cutover("switch", &plan).code(5);
+    let text = fs::read_to_string(&plan).unwrap();
+    fs::write(&plan, text.replace("required = [\"missing\"]\n", "")).unwrap();
+    site.cutover("switch", &plan).ok();
+}
+
+#[test]
+fn a_plan_without_a_service_says_which_side_counts() {
+    let (site, plan) = plain("x", "");
+    let switched = site.cutover("switch", &plan).ok();
+    switched.says("The destination is the live side");
+    // Nor does a switch that is turned away say otherwise.
+    let again = site.cutover("switch", &plan).code(5);
+    assert!(!again.stdout.contains("source is the live"), "{again}");
+    let back = site.cutover("rollback", &plan).ok();
+    back.says("The source is the live side");
+    assert!(!site.old.home().join("data/.cutover-marker").exists());
+}
+
+#[test]
+fn a_fence_is_taken_down_as_it_was_put_up_whatever_the_plan_says_by_then() {
+    let (site, plan) = plain(
+        "x",
+        "[[root]]\nname = \"more\"\npath = \"~/more\"\noptional = true\n\
+         [switch]\nfence = \"rename\"\n",
+    );
+    let more = site.old.home().join("more");
+    fs::create_dir(&more).unwrap();
+    fs::write(more.join("file"), "y").unwrap();
+    site.cutover("switch", &plan).ok();
+    let old = site.old.home();
+    assert!(!old.join("data").exists() && !more.exists());
+    let text = fs::read_to_string(&plan).unwrap();
+    fs::write(&plan, text.replace("fence = \"rename\"\n", "")).unwrap();
+    site.cutover("rollback", &plan).ok();
+    for root in ["data", "more"] {
+        assert!(old.join(root).join("file").exists(), "{root}");
+        assert!(!old.join(root).join(".cutover-marker").exists(), "{root}");
+        assert!(!old.join(format!("{root}.moved")).exists(), "{root}");
+    }
+}
+
+#[test]
+fn a_rollback_goes_on_without_a_kept_state_that_someone_removed() {
+    let site = Site::with_gateway();
+    let plan = site.plan("");
+    site.cutover("switch", &plan).ok();
+    fs::remove_dir_all(site.state(&site.new).join(".cutover-kept")).unwrap();
+    let failed = site.cutover("rollback", &plan).code(5);
+    failed.says("--done restore");
+    failed.says("neither side is live");
+    // Meanwhile its supervisor starts it there.
+    crate::site::succeeding(site.aipro(&site.new, &["gateway", "start"]));
+    site.cutover("rollback --done restore", &plan).ok();
+    assert!(site.runs_on(&site.old) && !site.runs_on(&site.new));
+}
+
+#[test]
+fn a_start_that_fails_half_way_is_stopped_before_the_way_back() {
+    let site = Site::with_gateway();
+    let plan = site.plan("");
+    rewrite(
+        &plan,
+        "start = ",
+        "destination.start = { command = \"sleep 300 <$CUTOVER_ROOT/aipro.json >/dev/null 2>&1 & \
+         echo $! >~/holder; exit 1\", shell = true }\n\
+         destination.stop = { command = \"kill $(cat ~/holder)\", shell = true }\n\
+         start = [\"aipro\", \"gateway\", \"restart\"]",
+    );
+    let outcome = site.cutover("switch", &plan).code(3);
+    outcome.says("rolled back");
+    assert!(site.runs_on(&site.old) && !site.runs_on(&site.new));
+}
+
+#[test]
+fn what_was_kept_for_an_earlier_switch_goes_with_the_next() {
+    let (site, plan) = plain("x", "");
+    let data = site.new.home().join("data");
+    fs::create_dir(&data).unwrap();
+    site.cutover("switch", &plan).ok();
+    site.cutover("rollback", &plan).ok();
+    assert!(kept(&data).iter().any(|name| name.ends_with("-replaced")));
+    std::thread::sleep(Duration::from_millis(1100));
+    site.cutover("switch", &plan).ok();
+    assert_eq!(kept(&data).len(), 1, "{:?}", kept(&data));
+}
+
+#[test]
+fn a_file_of_any_name_that_was_written_to_in_place_comes_from_the_source_again() {
+    let (site, plan) = plain("x", "[switch]\nkeep = \"hard-link\"\n");
+    let name = std::ffi::OsStr::from_bytes(b"caf\xe9 \\#1");
+    fs::write(site.old.home().join("data").join(name), "as it was").unwrap();
+    site.cutover("switch", &plan).ok();
+    let copy = site.new.home().join("data").join(name);
+    fs::write(&copy, "written to in place").unwrap();
+    site.cutover("rollback", &plan).ok();
+    assert_eq!(fs::read_to_string(copy).unwrap(), "as it was");
+}
+
+#[test]
+fn a_report_tells_what_an_earlier_run_found() {
+    let (site, plan) = plain("x", "");
+    site.cutover("switch --until databases", &plan).ok();
+    let resumed = site.cutover("switch --resume --json", &plan).ok();
+    let lines = resumed.json_lines();
+    let report = lines.iter().find(|line| line["event"] == "report").unwrap();
+    let report = &report["report"];
+    assert_eq!(report["roots"][0]["digest"].as_str().unwrap().len(), 64);
+    assert!(!report["findings"].as_array().unwrap().is_empty());
+    let back = site.cutover("rollback --json", &plan).ok();
+    let lines = back.json_lines();
+    let report = lines.iter().find(|line| line["event"] == "report").unwrap();
+    assert!(!report["report"]["roots"][0]["digest"].is_null());
+}
+
+#[test]
+fn a_report_that_cannot_be_written_hides_nothing() {
+    let (site, plan) = plain(
+        "x",
+        "[[check]]\nkind = \"file\"\nname = \"nothing\"\npath = \"/nonexistent\"\n",
+    );
+    let outcome = site.cutover("switch --report /nonexistent/report.html", &plan);
+    let outcome = outcome.code(3);
+    outcome.says("nothing");
+    outcome.says("To go back: cutover rollback");
+    outcome.says("/nonexistent/report.html");
+}
+
+#[test]
+fn an_interrupt_ends_with_its_code_and_the_side_that_is_live() {
+    for (step, side) in [
+        ("warm-sync", "the source is the live side"),
+        ("prove-stopped", "neither side is live"),
+    ] {
+        let site = Site::with_gateway();
+        let plan = site.plan("");
+        let mut run = site.cutover("switch", &plan).spawn();
+        run.wait_until(step, || has(&site.lab, step, "ended"));
+        run.signal(Signal::INT);
+        let outcome = run.wait();
+        assert_eq!(outcome.status.code(), Some(130), "{outcome}");
+        outcome.says(side).says("To go on: cutover switch --resume");
+        site.cutover("switch --resume", &plan).ok();
+    }
+}
+
+#[test]
+fn a_second_switch_at_once_is_turned_away() {
+    let site = Site::with_gateway();
+    let plan = site.plan("");
+    let mut run = site.cutover("switch", &plan).spawn();
+    run.wait_until("keep", || has(&site.lab, "warm-sync", "began"));
+    site.cutover("switch", &plan).code(7).says("under way");
+    site.cutover("rollback", &plan).code(7);
+    assert!(run.wait().status.success());
+    assert!(site.runs_on(&site.new) && !site.runs_on(&site.old));
+}
