@@ -301,7 +301,10 @@ mod tests {
         );
         assert!(!plain.contains("--profile"), "{plain}");
         let work = aipro.fill(&set(&[("profile", "work")])).unwrap();
-        assert!(work.contains("path = \"~/.aipro-work\""), "{work}");
+        assert!(
+            work.contains("path = \"${AIPRO_STATE_DIR:-~/.aipro-work}\""),
+            "{work}"
+        );
         assert!(
             work.contains(r#"["aipro", "--profile", "work", "status"]"#),
             "{work}"

@@ -281,13 +281,11 @@ fn what_is_at_the_ends_of_a_root_is_looked_at() {
         ),
         (
             |scene| {
-                let boot = scene.seen.source.facts.boot_id.clone();
-                scene.seen.destination.facts.boot_id = boot;
                 let facts = &mut scene.resolved.roots[0].facts;
-                facts.destination.canonical = format!("{}/in", facts.source.canonical);
+                facts.destination.identity = facts.source.identity.clone();
             },
             Verdict::Fail,
-            "both ends are on one machine",
+            "source and destination are the same directory",
         ),
     ];
     for (break_it, verdict, words) in cases {
