@@ -11,6 +11,7 @@ mod signals;
 mod terminal;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -105,10 +106,12 @@ pub fn main() -> ExitCode {
 
 /// Prints an error that came before there was a run to report it.
 fn fail(err: &Error) -> u8 {
-    eprintln!("cutover: {}", printable(&err.to_string()));
+    let mut said = format!("cutover: {}\n", printable(&err.to_string()));
     if err.class() == ErrorClass::Usage {
-        eprintln!("For more information, try 'cutover help COMMAND'.");
+        said += "For more information, try 'cutover help COMMAND'.\n";
     }
+    // Whoever has stopped reading still gets the exit code.
+    let _ = std::io::stderr().write_all(said.as_bytes());
     err.class().exit_code()
 }
 

@@ -194,11 +194,16 @@ fn fits(value: &str, pattern: &str) -> bool {
         .chars()
         .collect();
     let is_in = |c: char| {
-        let ranges = class.windows(3).filter(|range| range[1] == '-');
-        let is_in_range = ranges
-            .into_iter()
-            .any(|range| (range[0]..=range[2]).contains(&c));
-        is_in_range || class.contains(&c)
+        let mut rest = &class[..];
+        loop {
+            rest = match rest {
+                [from, '-', to, ..] if (*from..=*to).contains(&c) => return true,
+                [_, '-', _, rest @ ..] => rest,
+                [only, ..] if *only == c => return true,
+                [_, rest @ ..] => rest,
+                [] => return false,
+            }
+        }
     };
     (is_empty_fine || !value.is_empty()) && value.chars().all(is_in)
 }
@@ -296,7 +301,10 @@ mod tests {
         );
         assert!(!plain.contains("--profile"), "{plain}");
         let work = aipro.fill(&set(&[("profile", "work")])).unwrap();
-        assert!(work.contains("path = \"~/.aipro-work\""), "{work}");
+        assert!(
+            work.contains("path = \"${AIPRO_STATE_DIR:-~/.aipro-work}\""),
+            "{work}"
+        );
         assert!(
             work.contains(r#"["aipro", "--profile", "work", "status"]"#),
             "{work}"
@@ -308,5 +316,6 @@ mod tests {
         assert!(fits("", "[a-z]*") && !fits("", "[a-z]+"));
         assert!(fits("ab-9_", "[a-z0-9_-]+"));
         assert!(!fits("a b", "[a-z]*") && !fits("A", "[a-z]*"));
+        assert!(!fits("-", "[a-z0-9]+") && fits("-", "[a-z-]+"));
     }
 }

@@ -4,6 +4,8 @@
 mod sense;
 mod shape;
 
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +15,13 @@ use super::model::Plan;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::path::escape;
+
+/// The longest file that is taken for a plan: thousands of roots fit, and a device or an archive
+/// named by mistake is not read into memory.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// So many faults are told; whoever mends them sees the rest.
+const MOST_FAULTS: usize = 50;
 
 /// A plan that was read.
 #[derive(Clone, Debug)]
@@ -31,8 +40,17 @@ pub struct Loaded {
 ///
 /// [`Error::Usage`] with all that is wrong with it, a line each: `FILE:LINE:COLUMN: what`.
 pub fn load(path: &Path) -> Result<Loaded> {
-    let bytes = std::fs::read(path)
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
         .map_err(|err| Error::Usage(format!("cannot read the plan {}: {err}", shown(path))))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(Error::Usage(format!(
+            "{} is longer than {} MiB, and no plan",
+            shown(path),
+            MAX_BYTES >> 20
+        )));
+    }
     load_bytes(path, &bytes)
 }
 
@@ -75,6 +93,7 @@ impl Fault {
 fn read(text: &str) -> Result<Plan, Vec<Fault>> {
     let document = DeTable::parse(text).map_err(|err| vec![fault_of(&err)])?;
     let document = DeValue::Table(document.into_inner());
+    none(shape::nuls(&document))?;
     none(shape::faults(&document))?;
     let plan: Plan = toml::from_str(text).map_err(|err| vec![fault_of(&err)])?;
     none(sense::faults(&plan, &document))?;
@@ -99,13 +118,17 @@ fn tell(path: &Path, text: &str, mut faults: Vec<Fault>) -> Error {
     let file = shown(path);
     let mut lines: Vec<_> = faults
         .iter()
+        .take(MOST_FAULTS)
         .map(|fault| {
             let (line, column) = place(text, fault.at);
             format!("{file}:{line}:{column}: {}", fault.what)
         })
         .collect();
     if lines.len() > 1 {
-        lines.insert(0, format!("{file} has {} faults", lines.len()));
+        lines.insert(0, format!("{file} has {} faults", faults.len()));
+    }
+    if faults.len() > MOST_FAULTS {
+        lines.push(format!("and {} more", faults.len() - MOST_FAULTS));
     }
     Error::Usage(lines.join("\n"))
 }

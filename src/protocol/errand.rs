@@ -222,7 +222,7 @@ pub struct HostFacts {
 /// nearest directory above it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootFacts {
-    /// The path without symlinks, or as it was given where nothing is there.
+    /// The path without symlinks; where nothing is there, without those above it.
     pub canonical: String,
     /// What is there.
     pub kind: RootKind,

@@ -178,6 +178,8 @@ struct Out {
 impl Out {
     fn row(&mut self, title: &str, text: &str) {
         let (title, text) = (printable(title), printable(text));
+        // What begins at the margin is a title, and no text of a plan can make one.
+        let text = text.replace('\n', &format!("\n{:18}", ""));
         self.text += &format!("{title:<17} {text}\n");
     }
 

@@ -101,10 +101,9 @@ fn an_interrupt_at_the_prompt_leaves_a_terminal_that_echoes() {
     let typed = [("Passphrase of the bundle: ", "hor\u{3}")];
     let (_, shown) = on_a_terminal(&lab, &words, &typed);
     assert!(shown.contains("code 130"), "{shown}");
-    assert!(
-        shown.contains(" echo ") && shown.contains("isig ") && !shown.contains("-isig"),
-        "{shown}"
-    );
+    // Where a line of theirs ends depends on the terminal's width.
+    let has = |mode: &str| shown.split_whitespace().any(|word| word == mode);
+    assert!(has("echo") && has("isig"), "{shown}");
     assert!(!file.exists());
 }
 

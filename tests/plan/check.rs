@@ -239,6 +239,6 @@ fn a_root_that_is_not_there_or_would_hold_itself_is_in_the_way() {
     let plan = stage.plan_of_app(&format!("destination = {inside:?}\n"));
     assert_only(
         &stage.trouble(&plan),
-        "fail root app: both ends are on one machine",
+        "fail root app: the destination is inside the source: ",
     );
 }

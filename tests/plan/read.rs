@@ -31,6 +31,38 @@ fn a_plan_that_is_not_there_is_told() {
 }
 
 #[test]
+fn what_cannot_be_a_plan_is_not_read_into_memory() {
+    let lab = Lab::new();
+    let outcome = lab.cutover(["plan", "show", "/dev/zero"]).code(2);
+    outcome.says("/dev/zero is longer than 1 MiB");
+}
+
+#[test]
+fn of_very_many_faults_the_first_are_told() {
+    let lab = Lab::new();
+    let plan = lab.path("plan.toml");
+    let keys: String = (0..1000).map(|n| format!("key{n} = 1\n")).collect();
+    std::fs::write(&plan, keys).unwrap();
+    let outcome = lab.cutover(["plan", "show"]).args([&plan]).code(2);
+    outcome.says("has 1001 faults").says("and 951 more");
+}
+
+#[test]
+fn a_nul_is_refused_before_it_reaches_a_system() {
+    let lab = Lab::new();
+    let plan = lab.path("plan.toml");
+    let root = "[[root]]\nname = \"r\"\npath = \"/srv\"\n";
+    for text in [
+        "[source.env]\nA = \"b\\u0000\"",
+        "[service]\nstop = [\"a\", \"\\u0000\"]",
+    ] {
+        std::fs::write(&plan, format!("name = \"x\"\n{root}{text}\n")).unwrap();
+        let outcome = lab.cutover(["plan", "show"]).args([&plan]).code(2);
+        outcome.says("a text cannot hold NUL");
+    }
+}
+
+#[test]
 fn what_a_plan_says_is_not_said_beside_it() {
     let lab = Lab::new();
     for args in [

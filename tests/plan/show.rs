@@ -1,5 +1,7 @@
 //! What a plan means on its hosts.
 
+use crate::common::lab::Lab;
+use crate::common::run::Outcome;
 use crate::common::tree::tree;
 use crate::stage::Stage;
 
@@ -84,6 +86,49 @@ fn roots_that_lie_within_each_other_on_one_side_only_are_refused() {
     );
     let outcome = stage.run("show", &plan).code(2);
     outcome.says("root work lies within root app at the source");
+}
+
+/// What `plan show` says of a plan on this machine with these two roots.
+fn shown_of(lab: &Lab, roots: [(&str, &str); 2], code: i32) -> Outcome {
+    let mut text = "name = \"x\"\n".to_owned();
+    for (n, (path, destination)) in roots.iter().enumerate() {
+        let [path, destination] = [path, destination].map(|name| lab.path(name));
+        text +=
+            &format!("[[root]]\nname = \"r{n}\"\npath = {path:?}\ndestination = {destination:?}\n");
+    }
+    let plan = lab.path("plan.toml");
+    std::fs::write(&plan, text).unwrap();
+    lab.cutover(["plan", "show"]).args([plan]).code(code)
+}
+
+#[test]
+fn roots_that_would_lie_within_each_other_through_a_symlink_are_refused() {
+    let lab = Lab::new();
+    tree(&lab.path("."), "f a/x\n f b/x\n d real\n l link -> real");
+    let outcome = shown_of(&lab, [("a", "real"), ("b", "link/new")], 2);
+    outcome.says("root r1 lies within root r0 at the destination");
+    shown_of(&lab, [("a", "other"), ("b", "link/new")], 0);
+}
+
+#[test]
+fn the_root_of_a_filesystem_is_no_root() {
+    let lab = Lab::new();
+    let plan = lab.path("plan.toml");
+    let text = "name = \"x\"\n[[root]]\nname = \"r\"\npath = \"/srv\"\ndestination = \"/./\"\n";
+    std::fs::write(&plan, text).unwrap();
+    let outcome = lab.cutover(["sync", "-n", "--plan"]).args([plan]).code(2);
+    outcome.says("the root of the filesystem is no root of a plan");
+}
+
+#[test]
+fn a_text_of_several_lines_makes_no_row_of_its_own() {
+    let lab = Lab::new();
+    let plan = lab.path("plan.toml");
+    let text = "name = \"x\"\n[[root]]\nname = \"r\"\npath = \"/srv/a\\nswitch  nothing\"\n\
+                destination = \"/srv/b\"\n";
+    std::fs::write(&plan, text).unwrap();
+    let shown = lab.cutover(["plan", "show"]).args([plan]).ok().stdout;
+    assert!(!shown.contains("\nswitch  nothing"), "{shown}");
 }
 
 #[test]

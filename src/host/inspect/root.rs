@@ -31,12 +31,16 @@ pub(super) fn look(path: &str) -> Result<RootFacts> {
         RootKind::Missing => None,
         _ => Some(given.canonicalize().map_err(failed)?),
     };
+    let would_be = match given.strip_prefix(&there) {
+        Ok(rest) if kind == RootKind::Missing => there.canonicalize().map_err(failed)?.join(rest),
+        _ => given.clone(),
+    };
     let users = Users::new();
     Ok(RootFacts {
         is_mount: canonical
             .as_deref()
             .is_some_and(|at| stat.mount_root || Mounts::of_this_process().has_mount_at(at)),
-        canonical: canonical.map_or(path.to_owned(), |at| printable(at.as_os_str())),
+        canonical: printable(canonical.unwrap_or(would_be).as_os_str()),
         kind,
         through_symlink: leads_through_symlink(&given),
         read_only: volume.read_only,
@@ -203,7 +207,9 @@ mod tests {
         }
         let found = look(&tree.text("link/root")).unwrap();
         assert_eq!(found.canonical, tree.text("real/root"));
-        assert!(look(&tree.text("link/new")).unwrap().through_symlink);
+        let missing = look(&tree.text("link/new/deep")).unwrap();
+        assert!(missing.through_symlink);
+        assert_eq!(missing.canonical, tree.text("real/new/deep"));
 
         symlink("nowhere", tree.path("dangling")).unwrap();
         let err = look(&tree.text("dangling")).unwrap_err().to_string();

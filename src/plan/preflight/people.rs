@@ -30,6 +30,13 @@ impl Wanted {
         want(&mut self.users, name, what_for.into(), is_named);
     }
 
+    /// One whose rights a process takes on: a number alone is not enough for that.
+    fn login(&mut self, name: &str, what_for: String) {
+        let is_named = true;
+        self.users
+            .insert(name.to_owned(), Want { what_for, is_named });
+    }
+
     fn group(&mut self, name: &str, what_for: impl Into<String>, is_named: bool) {
         want(&mut self.groups, name, what_for.into(), is_named);
     }
@@ -49,7 +56,7 @@ pub(super) fn wanted(resolved: &Resolved, side: Side) -> Wanted {
     let mut wanted = Wanted::default();
     for (what_for, command) in commands(resolved, side) {
         if let Some(user) = &command.user {
-            wanted.user(user, format!("whom `{what_for}` runs as"), true);
+            wanted.login(user, format!("whom `{what_for}` runs as"));
         }
     }
     if side == Side::Source {
@@ -78,7 +85,7 @@ pub(super) fn wanted(resolved: &Resolved, side: Side) -> Wanted {
             }
             Check::ReadableAs {
                 user: Some(user), ..
-            } => wanted.user(user, format!("of check {:?}", check.name()), true),
+            } => wanted.login(user, format!("of check {:?}", check.name())),
             _ => {}
         }
     }
@@ -181,8 +188,9 @@ fn acting(view: &View<'_>, side: Side, findings: &mut Findings) {
     if facts.uid == 0 {
         return;
     }
+    let is_another = |user: &String| *user != facts.user && *user != facts.uid.to_string();
     for (what, command) in commands(view.resolved, side) {
-        if let Some(user) = command.user.filter(|user| *user != facts.user) {
+        if let Some(user) = command.user.filter(is_another) {
             let message = format!(
                 "`{what}` is to run as {user} at the {}, but {} may run nothing as others",
                 side.noun(),

@@ -189,6 +189,28 @@ fn an_owner_that_does_not_exist_there_is_told() {
 }
 
 #[test]
+fn a_user_who_is_numbered_is_taken_for_whom_it_is() {
+    let hook = "[owner]\nchown = \"1000:1000\"\n[[hook]]\nwhen = \"after-stop\"\non = \"source\"\n\
+                run = { command = [\"x\"], user = \"1000\" }\n";
+    let mut scene = Scene::new(hook);
+    scene.seen.source.facts.uid = 1000;
+    scene.seen.source.facts.user = "me".to_owned();
+    // Nobody can be logged in as a number alone; entries can be given to one.
+    scene.finds(
+        Verdict::Fail,
+        "user 1000, whom `hook after-stop` runs as, does not exist at the source",
+    );
+    if let Ok(people) = &mut scene.seen.source.people {
+        people.users.insert("1000".to_owned(), true);
+    }
+    let findings = scene.findings();
+    assert!(
+        findings.iter().all(|row| row.verdict == Verdict::Ok),
+        "{findings:#?}"
+    );
+}
+
+#[test]
 fn who_may_not_act_for_others_is_told() {
     let hook = "[[hook]]\nwhen = \"after-stop\"\non = \"source\"\n\
                 run = { command = [\"x\"], user = \"app\" }\n";
@@ -259,13 +281,11 @@ fn what_is_at_the_ends_of_a_root_is_looked_at() {
         ),
         (
             |scene| {
-                let boot = scene.seen.source.facts.boot_id.clone();
-                scene.seen.destination.facts.boot_id = boot;
                 let facts = &mut scene.resolved.roots[0].facts;
-                facts.destination.canonical = format!("{}/in", facts.source.canonical);
+                facts.destination.identity = facts.source.identity.clone();
             },
             Verdict::Fail,
-            "both ends are on one machine",
+            "source and destination are the same directory",
         ),
     ];
     for (break_it, verdict, words) in cases {

@@ -21,6 +21,22 @@ pub(super) fn faults(document: &DeValue<'_>) -> Vec<Fault> {
     walk.faults
 }
 
+/// Texts with a NUL in them: no path, word or variable of a system can have one, so each would fail
+/// where it is used, a switch in its midst.
+pub(super) fn nuls(value: &DeValue<'_>) -> Vec<Fault> {
+    let within = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
+        DeValue::String(text) if text.contains('\0') => {
+            vec![Fault::new(value.span().start, "a text cannot hold NUL")]
+        }
+        other => nuls(other),
+    };
+    match value {
+        DeValue::Array(values) => values.iter().flat_map(within).collect(),
+        DeValue::Table(table) => table.values().flat_map(within).collect(),
+        _ => Vec::new(),
+    }
+}
+
 struct Walk<'a> {
     definitions: &'a Value,
     faults: Vec<Fault>,

@@ -104,7 +104,12 @@ pub(super) fn absolute(text: &str, path: &str, host: &str) -> Result<String> {
             "{text} is {path:?} on {host}: a root needs an absolute path without `..`"
         )));
     }
-    Ok(normal(path))
+    match normal(path) {
+        path if path == "/" => Err(Error::Usage(format!(
+            "{text} is / on {host}: the root of the filesystem is no root of a plan"
+        ))),
+        path => Ok(path),
+    }
 }
 
 /// An absolute path with single slashes and none at its end.
@@ -127,7 +132,8 @@ mod tests {
     fn paths_are_written_in_one_way() {
         let absolute = |path| absolute("x", path, "host");
         assert_eq!(absolute("//a/./b//").unwrap(), "/a/b");
-        assert_eq!(absolute("/").unwrap(), "/");
+        let err = absolute("//./").unwrap_err().to_string();
+        assert!(err.contains("is / on host"), "{err}");
         for bad in ["", "a", "/a/../b"] {
             let err = absolute(bad).unwrap_err().to_string();
             assert!(
