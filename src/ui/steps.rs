@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use super::human;
-use super::json::{VERSION, class_word};
+use super::json::{VERSION, class_word, fault_line};
 use super::progress::{Meter, Progress};
 use super::report::{churn_line, problem_line, warning_line};
 use super::screen::Screen;
@@ -117,7 +117,9 @@ impl Steps {
             }
             Told::Skipped { step } => self.say(&format!("        {}: done before", step.name())),
             Told::Finding(finding) if finding.verdict != Verdict::Ok => {
-                self.say(&format!("        {}", finding_line(finding)));
+                for line in finding_line(finding).lines() {
+                    self.say(&format!("        {line}"));
+                }
             }
             Told::Output { side, line } => {
                 self.say(&format!("        {} | {}", side.noun(), line.text));
@@ -160,8 +162,12 @@ impl Watch for Steps {
         }
         match self.format {
             Format::Json => {
-                if let Some(value) = json_of(&told) {
-                    self.screen.out(&line(&value));
+                let text = match &told {
+                    Told::Event(event) => fault_line(event),
+                    told => json_of(told).map(|value| line(&value)),
+                };
+                if let Some(text) = text {
+                    self.screen.out(&text);
                 }
             }
             Format::People if self.detail == Detail::Quiet => {}
@@ -200,7 +206,8 @@ fn line(value: &Value) -> String {
     value.to_string()
 }
 
-/// A JSON line; the engine's events other than faults are left out, they would be thousands.
+/// A JSON line. The engine's events have their own, of which only faults are told: the others would
+/// be thousands.
 fn json_of(told: &Told) -> Option<Value> {
     Some(match told {
         Told::Began { step, number, of } => json!({
@@ -226,15 +233,6 @@ fn json_of(told: &Told) -> Option<Value> {
         }),
         Told::Output { side, line } => json!({
             "event": "output", "side": side.noun(), "stderr": line.is_stderr, "text": line.text,
-        }),
-        Told::Event(Event::Problem(problem)) => json!({
-            "event": "problem", "text": problem_line(problem),
-        }),
-        Told::Event(Event::Churn(churn)) => json!({
-            "event": "churn", "text": churn_line(churn),
-        }),
-        Told::Event(Event::Warning(warning)) => json!({
-            "event": "warning", "text": warning_line(warning),
         }),
         Told::Event(_) => return None,
     })

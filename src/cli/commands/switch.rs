@@ -100,7 +100,7 @@ struct FiledFlags {
 }
 
 /// Only some steps make sense for a flag.
-fn one_of(steps: &'static [Step]) -> impl clap::builder::TypedValueParser<Value = Step> + Clone {
+fn one_of(steps: &'static [Step]) -> impl clap::builder::TypedValueParser<Value = Step> {
     use clap::builder::{PossibleValuesParser, TypedValueParser};
     PossibleValuesParser::new(steps.iter().map(|step| step.name())).try_map(|name| {
         let found = crate::switch::SWITCH
