@@ -128,6 +128,18 @@ fn a_source_that_is_started_behind_the_switchs_back_keeps_the_destination_asleep
 }
 
 #[test]
+fn a_root_that_another_run_holds_is_told_with_the_side_that_is_live() {
+    let (site, plan) = plain("x", "");
+    site.cutover("switch --until prove-stopped", &plan).ok();
+    let root = fs::File::open(site.new.home().join("data")).unwrap();
+    rustix::fs::flock(&root, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let outcome = site.cutover("switch --resume", &plan).code(7);
+    outcome.says("At this moment the source is the live side");
+    drop(root);
+    site.cutover("switch --resume", &plan).ok();
+}
+
+#[test]
 fn two_that_run_in_the_end_are_no_success() {
     let (site, plan) = plain(
         "x",
@@ -142,6 +154,7 @@ fn two_that_run_in_the_end_are_no_success() {
     let outcome = site.cutover("switch", &plan).code(5);
     outcome.says("on the source again, and on the destination too");
     outcome.says("both sides are live: stop one of them at once");
+    assert!(!outcome.stderr.contains("refused: refused"), "{outcome}");
     assert!(up(&site.old) && up(&site.new));
     // What it wrote there is lost if the switch goes on: a person has to say that it may be.
     let again = site.cutover("switch --resume", &plan).code(5);
@@ -199,6 +212,26 @@ fn a_plan_without_a_service_says_which_side_counts() {
     let back = site.cutover("rollback", &plan).ok();
     back.says("The source is the live side");
     assert!(!site.old.home().join("data/.cutover-marker").exists());
+}
+
+#[test]
+fn a_plan_without_a_service_goes_on_behind_its_fence_and_back_by_itself() {
+    let check = "[[check]]\nkind = \"file\"\nname = \"more\"\npath = \"/nonexistent\"\n";
+    let (site, plan) = plain("x", &format!("{check}[switch]\nfence = \"rename\"\n"));
+    site.cutover("switch", &plan).code(3);
+    let failing = fs::read_to_string(&plan).unwrap();
+    fs::write(&plan, failing.replace(check, "")).unwrap();
+    site.cutover("switch --resume", &plan).ok();
+    site.cutover("rollback", &plan).ok();
+
+    let back = format!("{failing}on-failure = \"rollback\"\n");
+    fs::write(&plan, back).unwrap();
+    let failed = site.cutover("switch", &plan).code(3);
+    failed
+        .says("rolled back")
+        .says("the source is the live side");
+    let old = site.old.home();
+    assert!(old.join("data/file").exists() && !old.join("data/.cutover-marker").exists());
 }
 
 #[test]
