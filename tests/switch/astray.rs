@@ -166,6 +166,46 @@ fn two_that_run_in_the_end_are_no_success() {
 }
 
 #[test]
+fn a_destination_that_does_not_stop_keeps_the_source_asleep() {
+    let (site, plan) = plain(
+        "x",
+        "[service]\nstatus = { command = \"test -e ~/up\", shell = true }\n\
+         start = { command = \"touch ~/up\", shell = true }\n\
+         stop = { command = \"rm ~/up\", shell = true }\n\
+         destination.stop = { command = \"echo it hangs; exit 9\", shell = true }\n",
+    );
+    let up = |machine: &Sshd| machine.home().join("up");
+    fs::write(up(&site.old), "").unwrap();
+    site.cutover("switch", &plan).ok();
+    let failed = site.cutover("rollback", &plan).code(3);
+    failed.says("destination | it hangs").says("exited with 9");
+    failed.says("the source is not live; whether the destination is, is not known");
+    assert!(!up(&site.old).exists());
+    fs::remove_file(up(&site.new)).unwrap();
+    site.cutover("rollback", &plan).ok();
+    assert!(up(&site.old).exists() && !up(&site.new).exists());
+}
+
+#[test]
+fn a_state_is_kept_by_the_means_of_the_plan_or_the_switch_ends_before_the_stop() {
+    let means = ["copy", "hard-link", "reflink"];
+    for keep in means {
+        let (site, plan) = plain("x", &format!("[switch]\nkeep = \"{keep}\"\n"));
+        let outcome = site.cutover("switch", &plan).run();
+        if !outcome.status.success() {
+            assert_eq!(keep, "reflink", "{outcome}");
+            outcome.says("the source is the live side").says("reflink");
+            assert!(!site.old.home().join("data/.cutover-marker").exists());
+            continue;
+        }
+        let file = site.new.home().join("data/file");
+        fs::write(&file, "changed in place").unwrap();
+        site.cutover("rollback", &plan).ok();
+        assert_eq!(fs::read_to_string(file).unwrap(), "x", "{keep}");
+    }
+}
+
+#[test]
 fn a_status_command_that_cannot_be_run_proves_nothing() {
     let site = Site::with_gateway();
     let plan = site.plan(

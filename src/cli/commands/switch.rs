@@ -203,16 +203,14 @@ impl Run<'_> {
                 Err(err)
             }
         };
-        let shown = steps.close(&report, kept.as_deref(), outcome.as_ref().err());
         if outcome.is_ok() {
             steps.tell_ways(&report, self.plan);
         }
-        if let Output::Failed(err) = shown {
-            eprintln!(
-                "cutover: cannot write to standard output: {}",
-                printable(&err.to_string())
-            );
-        }
+        let shown = steps.close(&report, kept.as_deref(), outcome.as_ref().err());
+        let outcome = match (outcome, shown) {
+            (Ok(()), Output::Failed(err)) => Err(Error::io("write to", "standard output", err)),
+            (outcome, _) => outcome,
+        };
         let Err(err) = outcome else {
             // What is done is done, and the last lines said so.
             return hosts.finish().map(|()| 0);
