@@ -53,7 +53,7 @@ impl Conductor<'_> {
             Step::Keep => self.keep(journal),
             Step::BeforeStop => self.run_hooks(When::BeforeStop),
             Step::Stop => self.stop(step, Side::Source, journal),
-            Step::ProveStopped => self.prove_stopped(Side::Source).map(Some),
+            Step::ProveStopped => self.prove_stopped(Side::Source, journal).map(Some),
             Step::AfterStop => self.run_hooks(When::AfterStop),
             Step::FinalSync => self.final_sync(),
             Step::Verify => self.verify(),
@@ -66,7 +66,9 @@ impl Conductor<'_> {
             Step::Checks => self.try_checks(),
             Step::AfterSwitch => self.run_hooks(When::AfterSwitch),
             Step::StopDestination => self.stop(step, Side::Destination, journal),
-            Step::ProveDestinationStopped => self.prove_stopped(Side::Destination).map(Some),
+            Step::ProveDestinationStopped => {
+                self.prove_stopped(Side::Destination, journal).map(Some)
+            }
             Step::Restore => self.restore(&journal.heading().id),
             Step::Unfence => self.unfence_source(journal).map(|()| None),
             Step::StartSource => self.start(Side::Source),
@@ -185,7 +187,7 @@ impl Conductor<'_> {
     /// Stops a service that says that it runs, or that says nothing, or of which something is
     /// left: a start that failed half-way leaves processes of a service that does not run.
     fn stop(&mut self, step: Step, side: Side, journal: &Journal) -> Result<Option<String>> {
-        let running = self.is_running(side)?;
+        let running = self.asked(side, journal)?;
         let has_stopped = journal.has_ever_ended(step);
         let is_left = running != Running::Yes && self.is_held(side)?;
         match running {

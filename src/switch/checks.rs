@@ -45,7 +45,7 @@ impl Conductor<'_> {
         match failed.is_empty() {
             true => Ok(Some(format!("{} hold", counted(count, "check", "checks")))),
             false => Err(Error::Failed(format!(
-                "{} of {count} do not hold: {}",
+                "{} of {count} checks failed: {}",
                 failed.len(),
                 failed.join("; ")
             ))),

@@ -199,19 +199,22 @@ impl<'a> Conductor<'a> {
             err.class(),
             ErrorClass::Interrupted | ErrorClass::Connection
         );
-        is_wanted && can_go && self.has_failed && journal.has_begun(Step::Stop)
+        let has_changed = journal.has_begun(Step::Stop) || journal.has_begun(Step::FinalSync);
+        is_wanted && can_go && self.has_failed && has_changed
     }
 
     fn go_back(&mut self, mut journal: Journal, cause: Error) -> Result<()> {
+        let why = without_class(&cause);
+        self.watch.take(Told::GoesBack { why: why.clone() });
         match self.undo(&Order::default(), &mut journal) {
             Ok(()) => Err(Error::Failed(format!(
-                "{cause}\nThe switch was rolled back, as the plan says: {}.",
+                "{why}\nThe switch was rolled back, as the plan says: {}.",
                 journal.live()
             ))),
-            Err(err) => Err(self.with_way_out(
-                &journal,
-                Error::Failed(format!("{cause}\nThe rollback failed too: {err}")),
-            )),
+            Err(err) => {
+                let text = format!("{why}\nThe rollback failed too: {}", without_class(&err));
+                Err(self.with_way_out(&journal, of_class(err.class(), text)))
+            }
         }
     }
 
@@ -226,14 +229,11 @@ impl<'a> Conductor<'a> {
                 "To go on: cutover switch --resume {plan}\nTo go back: cutover rollback {plan}"
             ),
         };
-        let text = format!("{err}\nAt this moment {live}.\n{ways}");
-        match err {
-            Error::Interrupted => Error::Stopped(text),
-            Error::Refused(_) => Error::Refused(text),
-            Error::Locked(_) => err,
-            Error::Connection(_) | Error::Protocol(_) => Error::Connection(text),
-            _ => Error::Failed(text),
-        }
+        let why = without_class(&err);
+        of_class(
+            err.class(),
+            format!("{why}\nAt this moment {live}.\n{ways}"),
+        )
     }
 
     fn go(&mut self, steps: &[Step], order: &Order, journal: &mut Journal) -> Result<()> {
@@ -259,7 +259,8 @@ impl<'a> Conductor<'a> {
     /// Whether a step need not be taken: it ended, or a person says that it did.
     fn is_done(&self, step: Step, order: &Order, journal: &mut Journal) -> Result<bool> {
         // Looking again costs little, and what was found last time may not be so any more.
-        if step == Step::Preflight && !journal.has_begun(Step::Stop) {
+        let has_stopped = [Step::Stop, Step::ProveStopped];
+        if step == Step::Preflight && !has_stopped.iter().any(|one| journal.has_begun(*one)) {
             return Ok(false);
         }
         let Some(last) = journal.last(step) else {
@@ -408,5 +409,24 @@ fn refuse_again(step: Step, journal: &Journal) -> Result<()> {
              did its work, `--redo {name}` to run it again"
         ))),
         Again::Repeat | Again::Ask => Ok(()),
+    }
+}
+
+/// What an error says, without the word of its class, which the one that is made of it has again.
+fn without_class(err: &Error) -> String {
+    let text = err.to_string();
+    match text.strip_prefix("refused: ") {
+        Some(rest) => rest.to_string(),
+        None => text,
+    }
+}
+
+fn of_class(class: ErrorClass, text: String) -> Error {
+    match class {
+        ErrorClass::Interrupted => Error::Stopped(text),
+        ErrorClass::Refused => Error::Refused(text),
+        ErrorClass::Locked => Error::Locked(text),
+        ErrorClass::Connection => Error::Connection(text),
+        ErrorClass::Usage | ErrorClass::Failed => Error::Failed(text),
     }
 }

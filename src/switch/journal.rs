@@ -371,10 +371,10 @@ fn open_locked(path: &Path, create: bool) -> Result<Option<File>> {
         Err(err) if err.kind() == io::ErrorKind::NotFound && !create => return Ok(None),
         Err(err) => return Err(failed(err)),
     };
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Err(rustix::io::Errno::WOULDBLOCK) => return Err(taken(path)),
-        // A filesystem without locks: then there is none to break either.
-        Ok(()) | Err(_) => {}
+    let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+    // Any other failure is that of a filesystem without locks: then there is none to break either.
+    if locked == Err(rustix::io::Errno::WOULDBLOCK) {
+        return Err(taken(path));
     }
     // Another process may have put it away between the two calls.
     let is_there = std::fs::metadata(path).and_then(|there| {

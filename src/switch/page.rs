@@ -64,7 +64,7 @@ fn checklist(out: &mut String, report: &Report) {
 fn roots(out: &mut String, report: &Report) {
     out.push_str(
         "<h2>Roots</h2><table><tr><th>root</th><th>from</th><th>to</th><th>entries</th>\
-         <th>bytes</th><th>digest of both sides</th></tr>",
+         <th>bytes</th><th>digest of both when compared</th></tr>",
     );
     for root in &report.roots {
         let number = |figure: Option<u64>| figure.map(grouped).unwrap_or_default();

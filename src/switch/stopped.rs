@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use super::conductor::Conductor;
 use super::journal::{Journal, What};
 use super::step::Step;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorClass, Result};
 use crate::events::Side;
 use crate::plan::Verb;
+use crate::plan::model::FenceOff;
 use crate::protocol::errand::Exit;
 
 /// How long a service that was told to stop may take until its last process is gone, beyond the
@@ -27,7 +28,7 @@ const NAMED: usize = 5;
 pub(super) enum Running {
     Yes,
     No,
-    /// The plan has no command that would tell.
+    /// There is no command that would tell.
     Untold,
 }
 
@@ -70,15 +71,35 @@ impl Conductor<'_> {
         }
     }
 
-    /// Waits until a service has stopped for certain. What it returns tells how that is known.
-    pub(super) fn prove_stopped(&mut self, side: Side) -> Result<String> {
-        self.wait_for_proof(side, Patience::All)
+    /// The same where the root may be gone that the command needs, renamed by the fence or empty as
+    /// it was before: then it need not tell.
+    pub(super) fn asked(&mut self, side: Side, journal: &Journal) -> Result<Running> {
+        let is_bare = match side {
+            Side::Source => {
+                journal.heading().frame.fence == FenceOff::Rename && journal.has_ended(Step::Fence)
+            }
+            Side::Destination => journal.has_ended(Step::Restore),
+        };
+        match self.is_running(side) {
+            Err(Error::Failed(_)) if is_bare => Ok(Running::Untold),
+            running => running,
+        }
     }
 
-    fn wait_for_proof(&mut self, side: Side, patience: Patience) -> Result<String> {
+    /// Waits until a service has stopped for certain. What it returns tells how that is known.
+    pub(super) fn prove_stopped(&mut self, side: Side, journal: &Journal) -> Result<String> {
+        self.wait_for_proof(side, journal, Patience::All)
+    }
+
+    fn wait_for_proof(
+        &mut self,
+        side: Side,
+        journal: &Journal,
+        patience: Patience,
+    ) -> Result<String> {
         let until = Instant::now() + GRACE;
         loop {
-            match self.objection_to_stopped(side)? {
+            match self.objection_to_stopped(side, journal)? {
                 Ok(proof) => return Ok(proof),
                 Err(objection) => {
                     let is_hopeless = patience == Patience::Holders && objection.says_itself;
@@ -116,13 +137,18 @@ impl Conductor<'_> {
             ),
             _ => return Ok(()),
         };
-        let why = match self.wait_for_proof(side, Patience::Holders) {
+        let why = match self.wait_for_proof(side, journal, Patience::Holders) {
             Ok(_) => return Ok(()),
-            Err(err @ (Error::Interrupted | Error::Connection(_) | Error::Protocol(_))) => {
+            Err(err)
+                if matches!(
+                    err.class(),
+                    ErrorClass::Interrupted | ErrorClass::Connection
+                ) =>
+            {
                 return Err(err);
             }
             Err(err) => format!(
-                "the service runs on the {} again, or may, though it was stopped: {err}; {advice}",
+                "the {} may be in use again though it was stopped: {err}; {advice}",
                 side.noun()
             ),
         };
@@ -132,7 +158,7 @@ impl Conductor<'_> {
 
     /// Refuses to call a switch done while both sides run.
     pub(super) fn refuse_two(&mut self, journal: &mut Journal) -> Result<()> {
-        if self.is_running(Side::Source)? != Running::Yes {
+        if self.asked(Side::Source, journal)? != Running::Yes {
             return Ok(());
         }
         let why = "the service runs on the source again, and on the destination too: stop it on \
@@ -142,8 +168,12 @@ impl Conductor<'_> {
     }
 
     /// The proof, or what speaks against it.
-    fn objection_to_stopped(&mut self, side: Side) -> Result<Result<String, Objection>> {
-        let said = match self.is_running(side)? {
+    fn objection_to_stopped(
+        &mut self,
+        side: Side,
+        journal: &Journal,
+    ) -> Result<Result<String, Objection>> {
+        let said = match self.asked(side, journal)? {
             Running::Yes => {
                 let why = format!(
                     "the service still runs on the {}: its status command exits with 0; \
@@ -156,7 +186,7 @@ impl Conductor<'_> {
                 }));
             }
             Running::No => "the status command says so",
-            Running::Untold => "the plan has no status command",
+            Running::Untold => "no status command tells",
         };
         let roots = self.root_paths(side);
         let occupants = self.hosts.of(side).occupants(&roots)?;

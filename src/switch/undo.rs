@@ -50,11 +50,19 @@ impl Conductor<'_> {
             let restored = self.hosts.destination.restore(&there, id);
             let (entries, differing) = restored.map_err(without_kept_state)?;
             let mut note = format!("{root}: {}", counted(entries, "entry", "entries"));
+            let (differing, untold) = named(differing);
             if !differing.is_empty() {
                 self.fetch_again(at, &differing)?;
                 note.push_str(&format!(
                     ", {} written to in place since, taken from the source again",
                     counted(differing.len() as u64, "file", "files")
+                ));
+            }
+            if untold > 0 {
+                note.push_str(&format!(
+                    ", and {} that were written to in place and are not what they were: \
+                     `cutover diff --checksum` with the source finds them",
+                    counted(untold, "file", "files")
                 ));
             }
             notes.push(note);
@@ -121,6 +129,18 @@ pub(super) fn means_of(fence: FenceOff) -> Option<FenceMeans> {
 /// What a host calls the state that a restored one has replaced.
 pub(super) fn replaced(id: &str) -> String {
     format!("{id}-replaced")
+}
+
+/// The files that a host names, and how many it does not: its list has an end, and tells that there.
+fn named(mut differing: Vec<String>) -> (Vec<String>, u64) {
+    let untold = differing.last().and_then(|last| {
+        let number = last.strip_prefix("and ")?.strip_suffix(" more")?;
+        number.parse().ok()
+    });
+    if untold.is_some() {
+        differing.pop();
+    }
+    (differing, untold.unwrap_or(0))
 }
 
 /// What can be done where a state that was kept is not there any more.
@@ -227,6 +247,13 @@ mod tests {
             ["+ /a/", "+ /a/b\\*/", "+ /a/b\\*/c.db", "+ /d\\e", "- *"]
         );
         assert!(options.delete.is_none());
+    }
+
+    #[test]
+    fn files_that_a_host_only_counts_are_told() {
+        let list = |last: &str| vec!["a".to_string(), last.to_string()];
+        assert_eq!(named(list("and 7 more")), (vec!["a".to_string()], 7));
+        assert_eq!(named(list("and more")), (list("and more"), 0));
     }
 
     #[test]

@@ -36,6 +36,11 @@ pub enum Told {
         /// Why.
         why: String,
     },
+    /// The switch failed and goes back, as the plan says.
+    GoesBack {
+        /// Why.
+        why: String,
+    },
     /// A step had been done before.
     Skipped {
         /// Which.

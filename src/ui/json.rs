@@ -155,18 +155,10 @@ impl Json {
             },
             Event::Item(_) if !self.view.items => return,
             Event::Item(item) => Body::Item(item_line(item)),
-            Event::Problem(problem) => Body::Problem(ProblemLine {
-                side: problem.side.noun(),
-                act: &problem.act,
-                path: PathFields::of(&problem.path),
-                reason: &problem.reason,
-                os_error: problem.os_error,
-            }),
-            Event::Churn(churn) => Body::Churn(ChurnLine {
-                path: PathFields::of(&churn.path),
-                kind: churn_word(churn.kind),
-            }),
-            Event::Warning(warning) => Body::Warning(warning),
+            Event::Problem(_) | Event::Churn(_) | Event::Warning(_) => match fault(event) {
+                Some(body) => body,
+                None => return,
+            },
             Event::Note(_) if self.view.detail != Detail::Verbose => return,
             Event::Note(message) => Body::Note { message },
             Event::RootBegun(root) => {
@@ -206,10 +198,7 @@ impl Json {
     }
 
     fn write(&self, body: Body<'_>) {
-        let line = Line { v: VERSION, body };
-        // Strings, numbers and maps with string keys always serialize; were one not to, its line
-        // is missed and the run is not.
-        if let Ok(text) = serde_json::to_string(&line) {
+        if let Some(text) = line(body) {
             self.screen.out(&text);
         }
     }
@@ -353,6 +342,35 @@ fn churn_word(kind: ChurnKind) -> &'static str {
         ChurnKind::Changed => "changed",
         ChurnKind::Vanished => "vanished",
     }
+}
+
+/// The line of an event that tells of something wrong; `None` for the others.
+pub(super) fn fault_line(event: &Event) -> Option<String> {
+    fault(event).and_then(line)
+}
+
+fn fault(event: &Event) -> Option<Body<'_>> {
+    Some(match event {
+        Event::Problem(problem) => Body::Problem(ProblemLine {
+            side: problem.side.noun(),
+            act: &problem.act,
+            path: PathFields::of(&problem.path),
+            reason: &problem.reason,
+            os_error: problem.os_error,
+        }),
+        Event::Churn(churn) => Body::Churn(ChurnLine {
+            path: PathFields::of(&churn.path),
+            kind: churn_word(churn.kind),
+        }),
+        Event::Warning(warning) => Body::Warning(warning),
+        _ => return None,
+    })
+}
+
+/// Strings, numbers and maps with string keys always serialize; were one not to, its line is missed
+/// and the run is not.
+fn line(body: Body<'_>) -> Option<String> {
+    serde_json::to_string(&Line { v: VERSION, body }).ok()
 }
 
 pub(super) fn class_word(class: ErrorClass) -> &'static str {

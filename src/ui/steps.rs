@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use super::human;
-use super::json::{VERSION, class_word};
+use super::json::{VERSION, class_word, fault_line};
 use super::progress::{Meter, Progress};
 use super::report::{churn_line, problem_line, warning_line};
 use super::screen::Screen;
@@ -15,7 +15,7 @@ use super::{Detail, Format, Output, ShowProgress, lock, printable};
 use crate::error::Error;
 use crate::events::Event;
 use crate::plan::{Finding, Verdict};
-use crate::switch::{Report, Told, Watch};
+use crate::switch::{Report, Told, Watch, What};
 
 /// Shows one switch or rollback.
 pub struct Steps {
@@ -39,42 +39,54 @@ impl Steps {
         }
     }
 
-    /// Tells how a switch goes on that stopped where it was asked to.
-    pub fn tell_way_on(&self, plan: &Path) {
-        if self.format == Format::People && self.detail != Detail::Quiet {
-            let plan = plan.display();
-            self.say(&format!(
-                "It stopped where it was asked to. To go on: cutover switch --resume {plan}; to go \
-                 back: cutover rollback {plan}"
-            ));
+    /// Tells what can be done after a switch or rollback that did what it was asked to. An error
+    /// tells that itself.
+    pub fn tell_ways(&self, report: &Report, plan: &Path) {
+        if self.format == Format::Json || self.detail == Detail::Quiet {
+            return;
+        }
+        let plan = plan.display();
+        match report.end {
+            None => self.say(&format!(
+                "It stopped where it was asked to.\nTo go on: cutover switch --resume {plan}\n\
+                 To go back: cutover rollback {plan}"
+            )),
+            Some(What::Switched) => self.say(&format!("To go back: cutover rollback {plan}")),
+            Some(_) => {}
         }
     }
 
-    /// Shows the report at the end, and to programs the error as well, if there is one. Returns
-    /// what became of the output.
-    pub fn close(&self, report: &Report, error: Option<&Error>) -> Output {
+    /// Shows the report at the end, where it was filed, and to programs the error as well, if there
+    /// is one. Returns what became of the output.
+    pub fn close(&self, report: &Report, file: Option<&Path>, error: Option<&Error>) -> Output {
         self.end_progress();
         match self.format {
-            Format::Json => {
-                if report.is_of_something() {
-                    self.screen
-                        .out(&line(&json!({ "event": "report", "report": report })));
-                }
-                if let Some(error) = error {
-                    self.screen.out(&line(&json!({
-                        "event": "error",
-                        "class": class_word(error.class()),
-                        "message": error.to_string(),
-                        "exit_code": error.class().exit_code(),
-                    })));
-                }
-            }
+            Format::Json => self.close_json(report, file, error),
             Format::People if self.detail != Detail::Quiet && report.is_of_something() => {
                 self.tell_report(report);
+                if let Some(file) = file {
+                    self.say(&format!("The report is in {}", file.display()));
+                }
             }
             Format::People => {}
         }
         self.screen.output()
+    }
+
+    fn close_json(&self, report: &Report, file: Option<&Path>, error: Option<&Error>) {
+        if report.is_of_something() {
+            let file = file.map(|file| file.to_string_lossy());
+            let report = json!({ "event": "report", "report": report, "file": file });
+            self.screen.out(&line(&report));
+        }
+        if let Some(error) = error {
+            self.screen.out(&line(&json!({
+                "event": "error",
+                "class": class_word(error.class()),
+                "message": error.to_string(),
+                "exit_code": error.class().exit_code(),
+            })));
+        }
     }
 
     fn tell_report(&self, report: &Report) {
@@ -117,13 +129,16 @@ impl Steps {
             }
             Told::Skipped { step } => self.say(&format!("        {}: done before", step.name())),
             Told::Finding(finding) if finding.verdict != Verdict::Ok => {
-                self.say(&format!("        {}", finding_line(finding)));
+                for line in finding_line(finding).lines() {
+                    self.say(&format!("        {line}"));
+                }
             }
             Told::Output { side, line } => {
                 self.say(&format!("        {} | {}", side.noun(), line.text));
             }
-            // The error tells it, with what can be done.
-            Told::Failed { .. } | Told::Finding(_) => {}
+            Told::Failed { .. } => self.say("        FAILED"),
+            Told::GoesBack { why } => self.say(&format!("{why}\nThe switch goes back.")),
+            Told::Finding(_) => {}
             Told::Event(event) => self.tell_event(event),
         }
     }
@@ -160,8 +175,12 @@ impl Watch for Steps {
         }
         match self.format {
             Format::Json => {
-                if let Some(value) = json_of(&told) {
-                    self.screen.out(&line(&value));
+                let text = match &told {
+                    Told::Event(event) => fault_line(event),
+                    told => json_of(told).map(|value| line(&value)),
+                };
+                if let Some(text) = text {
+                    self.screen.out(&text);
                 }
             }
             Format::People if self.detail == Detail::Quiet => {}
@@ -200,7 +219,8 @@ fn line(value: &Value) -> String {
     value.to_string()
 }
 
-/// A JSON line; the engine's events other than faults are left out, they would be thousands.
+/// A JSON line. The engine's events have their own, of which only faults are told: the others would
+/// be thousands.
 fn json_of(told: &Told) -> Option<Value> {
     Some(match told {
         Told::Began { step, number, of } => json!({
@@ -217,6 +237,7 @@ fn json_of(told: &Told) -> Option<Value> {
         Told::Failed { step, why } => json!({
             "event": "step", "step": step, "state": "failed", "why": why,
         }),
+        Told::GoesBack { why } => json!({ "event": "goes_back", "why": why }),
         Told::Skipped { step } => json!({
             "event": "step", "step": step, "state": "skipped",
         }),
@@ -226,15 +247,6 @@ fn json_of(told: &Told) -> Option<Value> {
         }),
         Told::Output { side, line } => json!({
             "event": "output", "side": side.noun(), "stderr": line.is_stderr, "text": line.text,
-        }),
-        Told::Event(Event::Problem(problem)) => json!({
-            "event": "problem", "text": problem_line(problem),
-        }),
-        Told::Event(Event::Churn(churn)) => json!({
-            "event": "churn", "text": churn_line(churn),
-        }),
-        Told::Event(Event::Warning(warning)) => json!({
-            "event": "warning", "text": warning_line(warning),
         }),
         Told::Event(_) => return None,
     })

@@ -3,11 +3,13 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::common::sshd::Sshd;
 use crate::deaths::has;
 use crate::site::Site;
 
@@ -104,7 +106,7 @@ fn a_source_that_is_started_behind_the_switchs_back_keeps_the_destination_asleep
     let site = Site::with_gateway();
     let plan = site.plan(hook);
     let outcome = site.cutover("switch", &plan).code(3);
-    outcome.says("runs on the source again");
+    outcome.says("the source may be in use again");
     outcome.says("rolled back");
     outcome.says("the source is the live side");
     assert!(site.runs_on(&site.old) && !site.runs_on(&site.new));
@@ -123,6 +125,84 @@ fn a_source_that_is_started_behind_the_switchs_back_keeps_the_destination_asleep
     assert!(!site.runs_on(&site.new));
     site.cutover("rollback", &plan).ok();
     assert!(site.runs_on(&site.old) && !site.runs_on(&site.new));
+}
+
+#[test]
+fn a_root_that_another_run_holds_is_told_with_the_side_that_is_live() {
+    let (site, plan) = plain("x", "");
+    site.cutover("switch --until prove-stopped", &plan).ok();
+    let root = fs::File::open(site.new.home().join("data")).unwrap();
+    rustix::fs::flock(&root, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let outcome = site.cutover("switch --resume", &plan).code(7);
+    outcome.says("At this moment the source is the live side");
+    drop(root);
+    site.cutover("switch --resume", &plan).ok();
+}
+
+#[test]
+fn two_that_run_in_the_end_are_no_success() {
+    let (site, plan) = plain(
+        "x",
+        "[service]\nstatus = { command = \"test -e ~/up\", shell = true }\n\
+         start = { command = \"touch ~/up\", shell = true }\n\
+         stop = { command = \"rm ~/up\", shell = true }\n\
+         [[hook]]\nwhen = \"after-switch\"\non = \"source\"\n\
+         run = { command = \"touch ~/up\", shell = true }\n",
+    );
+    let up = |machine: &Sshd| machine.home().join("up").exists();
+    fs::write(site.old.home().join("up"), "").unwrap();
+    let outcome = site.cutover("switch", &plan).code(5);
+    outcome.says("on the source again, and on the destination too");
+    outcome.says("both sides are live: stop one of them at once");
+    assert!(!outcome.stderr.contains("refused: refused"), "{outcome}");
+    assert!(up(&site.old) && up(&site.new));
+    // What it wrote there is lost if the switch goes on: a person has to say that it may be.
+    let again = site.cutover("switch --resume", &plan).code(5);
+    again
+        .says("--redo prove-stopped")
+        .says("both sides are live");
+    site.cutover("rollback", &plan).ok();
+    assert!(up(&site.old) && !up(&site.new));
+}
+
+#[test]
+fn a_destination_that_does_not_stop_keeps_the_source_asleep() {
+    let (site, plan) = plain(
+        "x",
+        "[service]\nstatus = { command = \"test -e ~/up\", shell = true }\n\
+         start = { command = \"touch ~/up\", shell = true }\n\
+         stop = { command = \"rm ~/up\", shell = true }\n\
+         destination.stop = { command = \"echo it hangs; exit 9\", shell = true }\n",
+    );
+    let up = |machine: &Sshd| machine.home().join("up");
+    fs::write(up(&site.old), "").unwrap();
+    site.cutover("switch", &plan).ok();
+    let failed = site.cutover("rollback", &plan).code(3);
+    failed.says("destination | it hangs").says("exited with 9");
+    failed.says("the source is not live; whether the destination is, is not known");
+    assert!(!up(&site.old).exists());
+    fs::remove_file(up(&site.new)).unwrap();
+    site.cutover("rollback", &plan).ok();
+    assert!(up(&site.old).exists() && !up(&site.new).exists());
+}
+
+#[test]
+fn a_state_is_kept_by_the_means_of_the_plan_or_the_switch_ends_before_the_stop() {
+    let means = ["copy", "hard-link", "reflink"];
+    for keep in means {
+        let (site, plan) = plain("x", &format!("[switch]\nkeep = \"{keep}\"\n"));
+        let outcome = site.cutover("switch", &plan).run();
+        if !outcome.status.success() {
+            assert_eq!(keep, "reflink", "{outcome}");
+            outcome.says("the source is the live side").says("reflink");
+            assert!(!site.old.home().join("data/.cutover-marker").exists());
+            continue;
+        }
+        let file = site.new.home().join("data/file");
+        fs::write(&file, "changed in place").unwrap();
+        site.cutover("rollback", &plan).ok();
+        assert_eq!(fs::read_to_string(file).unwrap(), "x", "{keep}");
+    }
 }
 
 #[test]
@@ -175,6 +255,26 @@ fn a_plan_without_a_service_says_which_side_counts() {
 }
 
 #[test]
+fn a_plan_without_a_service_goes_on_behind_its_fence_and_back_by_itself() {
+    let check = "[[check]]\nkind = \"file\"\nname = \"more\"\npath = \"/nonexistent\"\n";
+    let (site, plan) = plain("x", &format!("{check}[switch]\nfence = \"rename\"\n"));
+    site.cutover("switch", &plan).code(3);
+    let failing = fs::read_to_string(&plan).unwrap();
+    fs::write(&plan, failing.replace(check, "")).unwrap();
+    site.cutover("switch --resume", &plan).ok();
+    site.cutover("rollback", &plan).ok();
+
+    let back = format!("{failing}on-failure = \"rollback\"\n");
+    fs::write(&plan, back).unwrap();
+    let failed = site.cutover("switch", &plan).code(3);
+    failed
+        .says("rolled back")
+        .says("the source is the live side");
+    let old = site.old.home();
+    assert!(old.join("data/file").exists() && !old.join("data/.cutover-marker").exists());
+}
+
+#[test]
 fn a_fence_is_taken_down_as_it_was_put_up_whatever_the_plan_says_by_then() {
     let (site, plan) = plain(
         "x",
@@ -195,6 +295,33 @@ fn a_fence_is_taken_down_as_it_was_put_up_whatever_the_plan_says_by_then() {
         assert!(!old.join(root).join(".cutover-marker").exists(), "{root}");
         assert!(!old.join(format!("{root}.moved")).exists(), "{root}");
     }
+}
+
+#[test]
+fn a_status_command_within_the_roots_need_not_tell_once_they_are_away() {
+    let (site, plan) = plain(
+        "x",
+        "[service]\nstatus = { command = [\"./up\"], dir = \"${CUTOVER_ROOT}/bin\" }\n\
+         [switch]\nfence = \"rename\"\n",
+    );
+    let bin = site.old.home().join("data/bin");
+    fs::create_dir(&bin).unwrap();
+    fs::write(bin.join("up"), "#!/bin/sh\nexit 3\n").unwrap();
+    fs::set_permissions(bin.join("up"), PermissionsExt::from_mode(0o755)).unwrap();
+    // There is nothing to tell on the destination yet.
+    fs::create_dir_all(site.new.home().join("data/bin")).unwrap();
+    fs::copy(bin.join("up"), site.new.home().join("data/bin/up")).unwrap();
+    let text = fs::read_to_string(&plan).unwrap();
+    let starting = text.replace(
+        "[service]",
+        "[service]\nstart = { command = \"sed -i s/3/0/ up\", shell = true, \
+         dir = \"${CUTOVER_ROOT}/bin\" }\n\
+         stop = { command = \"sed -i s/0/3/ up\", shell = true, dir = \"${CUTOVER_ROOT}/bin\" }",
+    );
+    fs::write(&plan, starting).unwrap();
+    site.cutover("switch", &plan).ok();
+    site.cutover("rollback", &plan).ok();
+    assert!(bin.join("up").exists());
 }
 
 #[test]
@@ -311,4 +438,100 @@ fn a_second_switch_at_once_is_turned_away() {
     site.cutover("rollback", &plan).code(7);
     assert!(run.wait().status.success());
     assert!(site.runs_on(&site.new) && !site.runs_on(&site.old));
+}
+
+fn journal_of(site: &Site) -> PathBuf {
+    let state = site.lab.home("near");
+    let state = state
+        .into_iter()
+        .find(|(name, _)| *name == "XDG_STATE_HOME")
+        .map(|(_, dir)| dir.join("cutover/switch"));
+    let files = fs::read_dir(state.unwrap()).unwrap().flatten();
+    let mut files = files.map(|entry| entry.path());
+    files
+        .find(|path| path.extension().is_some_and(|end| end == "jsonl"))
+        .unwrap()
+}
+
+#[test]
+fn a_journal_that_was_cut_short_goes_on_and_a_damaged_one_is_not_guessed_at() {
+    let (site, plan) = plain("x", "");
+    site.cutover("switch --until verify", &plan).ok();
+    let journal = journal_of(&site);
+    let text = fs::read_to_string(&journal).unwrap();
+    // In the middle of the line that a step had ended.
+    fs::write(&journal, &text[..text.len() - 9]).unwrap();
+    site.cutover("switch --resume", &plan).ok();
+    site.cutover("rollback", &plan).ok();
+
+    let text = fs::read_to_string(&journal).unwrap();
+    let damaged = text.replacen("\"step\":\"warm-sync\"", "\"step\":\"warm-", 1);
+    assert_ne!(damaged, text);
+    fs::write(&journal, damaged).unwrap();
+    for verb in ["switch", "switch --resume", "rollback"] {
+        let refused = site.cutover(verb, &plan).code(3);
+        refused.says(journal.to_str().unwrap()).says("line ");
+    }
+    fs::remove_file(&journal).unwrap();
+    site.cutover("rollback", &plan).code(2).says("no switch of");
+}
+
+#[test]
+fn a_full_disk_under_the_journal_stops_the_switch_before_the_step_and_leaves_whole_lines() {
+    let (site, plan) = plain("x", "");
+    site.cutover("switch --until verify", &plan).ok();
+    let journal = journal_of(&site);
+    let dir = journal.parent().unwrap();
+    let small = Mounted::tmpfs(dir, "size=64k");
+    fs::write(
+        dir.join(journal.file_name().unwrap()),
+        small.before(&journal),
+    )
+    .unwrap();
+    let filler = dir.join("filler");
+    let _ = fs::write(&filler, vec![0; 1 << 20]);
+    let failed = site.cutover("switch --resume", &plan).run();
+    assert_eq!(failed.status.code(), Some(3), "{failed}");
+    failed.says("journal");
+    assert!(fs::read_to_string(&journal).unwrap().ends_with('\n'));
+    fs::remove_file(&filler).unwrap();
+    site.cutover("switch --resume", &plan).ok();
+    site.cutover("rollback", &plan).ok();
+}
+
+/// A small filesystem over a directory, as long as it lives.
+struct Mounted {
+    dir: PathBuf,
+    files: Vec<(PathBuf, Vec<u8>)>,
+}
+
+impl Mounted {
+    fn tmpfs(dir: &Path, options: &str) -> Mounted {
+        let files = fs::read_dir(dir).unwrap().flatten();
+        let files = files
+            .map(|entry| (entry.path(), fs::read(entry.path()).unwrap()))
+            .collect();
+        let mount = ["-t", "tmpfs", "-o", options, "none"];
+        let mut mount = std::process::Command::new("mount")
+            .args(mount)
+            .arg(dir)
+            .spawn();
+        assert!(mount.as_mut().unwrap().wait().unwrap().success());
+        Mounted {
+            dir: dir.into(),
+            files,
+        }
+    }
+
+    /// What a file held that is below the mount now.
+    fn before(&self, path: &Path) -> &[u8] {
+        &self.files.iter().find(|(name, _)| name == path).unwrap().1
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let umount = std::process::Command::new("umount").arg(&self.dir).status();
+        assert!(umount.is_ok());
+    }
 }

@@ -99,7 +99,7 @@ fn a_check_that_fails_leads_back_where_the_plan_says_so() {
     );
     let failed = site.cutover("switch", &plan).code(3);
     failed.says("what is not there");
-    failed.says("rolled back");
+    failed.says("The switch goes back.").says("rolled back");
     failed.says("the source is the live side");
     assert!(site.runs_on(&site.old) && !site.runs_on(&site.new));
 }

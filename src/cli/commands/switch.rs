@@ -100,7 +100,7 @@ struct FiledFlags {
 }
 
 /// Only some steps make sense for a flag.
-fn one_of(steps: &'static [Step]) -> impl clap::builder::TypedValueParser<Value = Step> + Clone {
+fn one_of(steps: &'static [Step]) -> impl clap::builder::TypedValueParser<Value = Step> {
     use clap::builder::{PossibleValuesParser, TypedValueParser};
     PossibleValuesParser::new(steps.iter().map(|step| step.name())).try_map(|name| {
         let found = crate::switch::SWITCH
@@ -193,11 +193,9 @@ impl Run<'_> {
         let outcome = act(&mut conductor);
         let report = conductor.report().clone();
         let filed = self.file(&report);
-        if outcome.is_ok() && report.end.is_none() {
-            steps.tell_way_on(self.plan);
-        }
+        let kept = filed.as_ref().ok().cloned().flatten();
         let outcome = match (outcome, filed) {
-            (Ok(()), filed) => filed,
+            (Ok(()), filed) => filed.map(drop),
             (Err(err), filed) => {
                 if let Err(second) = filed {
                     eprintln!("cutover: {}", printable(&second.to_string()));
@@ -205,13 +203,14 @@ impl Run<'_> {
                 Err(err)
             }
         };
-        let shown = steps.close(&report, outcome.as_ref().err());
-        if let Output::Failed(err) = shown {
-            eprintln!(
-                "cutover: cannot write to standard output: {}",
-                printable(&err.to_string())
-            );
+        if outcome.is_ok() {
+            steps.tell_ways(&report, self.plan);
         }
+        let shown = steps.close(&report, kept.as_deref(), outcome.as_ref().err());
+        let outcome = match (outcome, shown) {
+            (Ok(()), Output::Failed(err)) => Err(Error::io("write to", "standard output", err)),
+            (outcome, _) => outcome,
+        };
         let Err(err) = outcome else {
             // All is done and written down: an agent that cannot say goodbye changes nothing of it.
             let _ = hosts.finish();
@@ -225,25 +224,27 @@ impl Run<'_> {
         Err(err)
     }
 
-    /// Files the report away, beside the journal and where it was asked for.
-    fn file(&self, report: &Report) -> Result<(), Error> {
+    /// Files the report away, beside the journal and where it was asked for; returns the former
+    /// place.
+    fn file(&self, report: &Report) -> Result<Option<PathBuf>, Error> {
         if !report.is_of_something() {
-            return Ok(());
+            return Ok(None);
         }
         let html = page(report);
         let kept = crate::switch::reports_dir()?.join(format!("{}.html", report.id));
         write(&kept, html.as_bytes())?;
         let Some(wanted) = &self.filed.report else {
-            return Ok(());
+            return Ok(Some(kept));
         };
         match wanted.extension() {
             Some(extension) if extension == "json" => {
                 let json = serde_json::to_vec_pretty(report)
                     .map_err(|err| Error::Failed(format!("cannot write the report: {err}")))?;
-                write(wanted, &json)
+                write(wanted, &json)?;
             }
-            _ => write(wanted, html.as_bytes()),
+            _ => write(wanted, html.as_bytes())?,
         }
+        Ok(Some(kept))
     }
 }
 
