@@ -43,7 +43,8 @@ pub struct Conductor<'a> {
     pub(super) report: Report,
     /// Whether a service that had been stopped was found running, or something of it was.
     pub(super) ran_again: bool,
-    /// Whether a step failed that was taken here, not by a process before this one.
+    /// Whether a step, or the proof that it needs, failed here and not in a process before this
+    /// one.
     has_failed: bool,
     /// Steps that are taken although they had ended.
     retaken: &'static [Step],
@@ -288,7 +289,8 @@ impl<'a> Conductor<'a> {
     fn take_step(&mut self, step: Step, journal: &mut Journal) -> Result<()> {
         let started = Instant::now();
         // Found out before it is written down that the step began: nothing has.
-        self.refuse_other_side(step, journal)?;
+        self.refuse_other_side(step, journal)
+            .inspect_err(|_| self.has_failed = true)?;
         journal.note(Some(step), What::Began, None)?;
         match self.perform(step, journal) {
             Ok(note) => {
