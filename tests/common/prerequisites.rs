@@ -102,6 +102,7 @@ pub fn need(program: &str) {
         "mkfs.btrfs" => "btrfs-progs",
         "script" => "bsdutils",
         "age-keygen" => "age",
+        "redis-cli" => "redis-tools",
         other => other,
     };
     assert!(
