@@ -18,6 +18,7 @@ pub mod filter;
 pub mod fs;
 pub mod host;
 pub mod manifest;
+pub mod mirror;
 pub mod options;
 pub mod path;
 pub mod plan;
