@@ -120,6 +120,7 @@ fn scan_with(depth: Depth, threads: usize, state: Option<&State>) -> Scan {
         threads,
         one_file_system: false,
         sink: None,
+        mark: None,
     };
     scan(&lister, options, &Silent).unwrap()
 }

@@ -303,6 +303,8 @@ pub struct Summary {
     pub wire_received_bytes: u64,
     /// The source's digest, over all that the run compares; two equal trees have the same.
     pub digest: Option<Digest>,
+    /// The destination's own once all was done, where it was looked at again.
+    pub destination_digest: Option<Digest>,
     /// Whether the two sides differ (`diff`, `verify`, dry runs): an item, deletion or
     /// extraneous entry was found.
     pub differs: bool,

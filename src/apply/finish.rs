@@ -70,6 +70,7 @@ impl Applier {
         let mut noted: Vec<_> = std::mem::take(&mut *lock(&self.finishing))
             .into_iter()
             .collect();
+        lock(&self.touched).extend(noted.iter().map(|(path, _)| path.clone()));
         noted.sort_unstable_by(|(a, _), (b, _)| b.cmp(a));
         let mut failed = Vec::new();
         for (path, finishing) in noted {

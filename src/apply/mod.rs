@@ -24,7 +24,7 @@ pub use incoming::{Existing, Incoming, Keep};
 pub(crate) use lock::RootLock;
 pub use remove::Removed;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -65,6 +65,8 @@ pub struct Applier {
     who: fs::Process,
     places: Mutex<HashMap<RelPath, Arc<Place>>>,
     finishing: Mutex<HashMap<RelPath, Finishing>>,
+    /// Directories that were written to and are finished.
+    touched: Mutex<BTreeSet<RelPath>>,
     refusals: Refusals,
 }
 
@@ -87,6 +89,7 @@ impl Applier {
             who: fs::Process::current(),
             places: Mutex::default(),
             finishing: Mutex::default(),
+            touched: Mutex::default(),
             refusals: Refusals::default(),
         }
     }
@@ -94,6 +97,15 @@ impl Applier {
     /// The root's descriptor, for reading.
     pub fn root(&self) -> &Dir {
         &self.root
+    }
+
+    /// The directories in which anything was changed: they themselves, or what is in them.
+    pub fn touched(&self) -> BTreeSet<RelPath> {
+        let mut touched = lock(&self.touched).clone();
+        touched.extend(lock(&self.finishing).keys().cloned());
+        let parents: Vec<_> = touched.iter().filter_map(RelPath::parent).collect();
+        touched.extend(parents);
+        touched
     }
 
     /// What the destination would not hold, counted so far.

@@ -133,6 +133,7 @@ impl<'a> Source<'a> {
             threads: scan_threads(),
             one_file_system: self.root.options.selection.one_file_system,
             sink: Some(&look),
+            mark: None,
         };
         let tree = scan(&lister, options, observer)?;
         secrets.refuse(self.root.path.as_os_str().as_bytes())?;

@@ -4,71 +4,190 @@
 //! two trees with the same groups have the same digest whatever the order of the scan. Who the
 //! members are is found by listing again the directories that are marked as holding links.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::digest::Digest;
+use crate::entry::Timestamp;
 use crate::fs::Stat;
 use crate::path::RelPath;
 
+/// A device and a number on it.
+type Inode = (u64, u64);
+
 /// Groups of names that share a file.
 #[derive(Debug, Default)]
-pub struct Links {
-    groups: Mutex<HashMap<(u64, u64), Group>>,
+pub struct Links(Mutex<Groups>);
+
+#[derive(Debug, Default)]
+struct Groups {
+    by_inode: HashMap<Inode, Group>,
+    next_id: u64,
+    /// Where directories are read again: whose members are where.
+    tracked: Option<Tracked>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Group {
     id: u64,
     members: u32,
     sum: [u64; 4],
 }
 
+/// What it takes to keep the table true while directories are read again, one at a time.
+#[derive(Debug, Default)]
+struct Tracked {
+    /// The members in each directory.
+    dirs: BTreeMap<RelPath, Vec<Member>>,
+    /// What each shared file was when a name of it was read last.
+    seen: HashMap<Inode, Seen>,
+    /// Shared files of which a name was read since the last look.
+    touched: HashSet<Inode>,
+    /// Of them, those that had changed meanwhile: their other names have to be read as well.
+    moved: HashSet<Inode>,
+    /// Files that have other names outside of the tree, and how many names.
+    elsewhere: HashMap<Inode, u32>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Member {
+    inode: Inode,
+    hash: [u64; 4],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    ctime: Timestamp,
+    nlink: u32,
+}
+
 impl Links {
+    /// A table of a tree whose directories are read again as they change.
+    pub fn tracked() -> Links {
+        Links(Mutex::new(Groups {
+            tracked: Some(Tracked::default()),
+            ..Groups::default()
+        }))
+    }
+
     /// The group of a file with several names; the same number for the same file.
     pub fn id(&self, stat: &Stat) -> u64 {
-        let mut groups = self.lock();
-        let next = groups.len() as u64;
-        groups
-            .entry((stat.dev, stat.ino))
-            .or_insert(Group {
-                id: next,
-                members: 0,
-                sum: [0; 4],
-            })
-            .id
+        self.lock().group((stat.dev, stat.ino)).id
     }
 
     /// Counts `path` as a member of its file's group. Call once for each name.
     pub fn add(&self, stat: &Stat, path: &RelPath) {
-        let hash = blake3::hash(path.as_bytes());
+        let inode = (stat.dev, stat.ino);
+        let hash = limbs(blake3::hash(path.as_bytes()).as_bytes());
         let mut groups = self.lock();
-        let next = groups.len() as u64;
-        let group = groups.entry((stat.dev, stat.ino)).or_insert(Group {
-            id: next,
-            members: 0,
-            sum: [0; 4],
-        });
+        let group = groups.group(inode);
         group.members += 1;
-        for (limb, bytes) in group.sum.iter_mut().zip(hash.as_bytes().chunks_exact(8)) {
-            *limb = limb.wrapping_add(le_u64(bytes));
+        add(&mut group.sum, &hash);
+        if let Some(tracked) = &mut groups.tracked {
+            let dir = path.parent().unwrap_or_default();
+            let members = tracked.dirs.entry(dir).or_default();
+            members.push(Member { inode, hash });
+            tracked.touched.insert(inode);
+            let now = Seen {
+                ctime: stat.ctime,
+                nlink: stat.nlink,
+            };
+            if tracked.seen.insert(inode, now).is_some_and(|was| was != now) {
+                tracked.moved.insert(inode);
+            }
         }
+    }
+
+    /// Forgets everything but which files have names outside of the tree.
+    pub fn clear(&self) {
+        let mut groups = self.lock();
+        let elsewhere = groups.tracked.take().map(|tracked| tracked.elsewhere);
+        *groups = Groups {
+            tracked: elsewhere.map(|elsewhere| Tracked {
+                elsewhere,
+                ..Tracked::default()
+            }),
+            ..Groups::default()
+        };
+    }
+
+    /// Forgets the names in a directory: it is read again.
+    pub fn forget_dir(&self, dir: &RelPath) {
+        let mut groups = self.lock();
+        let tracked = groups.tracked.as_mut();
+        let gone = tracked.and_then(|tracked| tracked.dirs.remove(dir));
+        gone.into_iter().for_each(|members| groups.take_off(&members));
+    }
+
+    /// Forgets the names in a directory and in all beneath it.
+    pub fn forget_below(&self, dir: &RelPath) {
+        let mut groups = self.lock();
+        let Some(tracked) = &mut groups.tracked else {
+            return;
+        };
+        let below = tracked.dirs.range(dir.clone()..).map(|(path, _)| path);
+        let below = below.take_while(|path| path.as_bytes().starts_with(dir.as_bytes()));
+        let below: Vec<_> = below.filter(|path| path.starts_with(dir)).cloned().collect();
+        for path in below {
+            let tracked = groups.tracked.as_mut();
+            let gone = tracked.and_then(|tracked| tracked.dirs.remove(&path));
+            gone.into_iter().for_each(|members| groups.take_off(&members));
+        }
+    }
+
+    /// The directories that hold other names of files which had changed when one of their names
+    /// was read.
+    pub fn dirs_of_changed(&self) -> Vec<RelPath> {
+        let mut groups = self.lock();
+        let Some(tracked) = &mut groups.tracked else {
+            return Vec::new();
+        };
+        let moved = std::mem::take(&mut tracked.moved);
+        if moved.is_empty() {
+            return Vec::new();
+        }
+        let holds = |members: &Vec<Member>| members.iter().any(|m| moved.contains(&m.inode));
+        let dirs = tracked.dirs.iter();
+        dirs.filter_map(|(dir, members)| holds(members).then(|| dir.clone()))
+            .collect()
+    }
+
+    /// Whether a file was read that has more names than are known: the others may be in directories
+    /// that heard nothing of it. Asks once for each such file; when all of the tree has been read,
+    /// they are outside of it.
+    pub fn has_unknown_names(&self) -> bool {
+        let mut groups = self.lock();
+        let Groups {
+            by_inode, tracked, ..
+        } = &mut *groups;
+        let Some(tracked) = tracked else {
+            return false;
+        };
+        let mut unknown = false;
+        for inode in std::mem::take(&mut tracked.touched) {
+            let names = tracked.seen.get(&inode).map_or(0, |seen| seen.nlink);
+            let members = by_inode.get(&inode).map_or(0, |group| group.members);
+            if members == 0 || members >= names {
+                tracked.elsewhere.remove(&inode);
+            } else {
+                unknown |= tracked.elsewhere.insert(inode, names) != Some(names);
+            }
+        }
+        unknown
     }
 
     /// The digest of all groups of two and more: the sum of their hashes, so that their order
     /// does not matter. A file whose other names lie outside the tree is no group.
     pub fn digest(&self) -> Digest {
         let mut total = [0_u64; 4];
-        for group in self.lock().values().filter(|group| group.members > 1) {
+        let groups = self.lock();
+        for group in groups.by_inode.values().filter(|group| group.members > 1) {
             let mut bytes = [0; 36];
             for (chunk, limb) in bytes.chunks_exact_mut(8).zip(group.sum) {
                 chunk.copy_from_slice(&limb.to_le_bytes());
             }
             bytes[32..].copy_from_slice(&group.members.to_le_bytes());
-            let hash = blake3::hash(&bytes);
-            for (limb, chunk) in total.iter_mut().zip(hash.as_bytes().chunks_exact(8)) {
-                *limb = limb.wrapping_add(le_u64(chunk));
-            }
+            add(&mut total, &limbs(blake3::hash(&bytes).as_bytes()));
         }
         let mut digest = Digest::default();
         for (chunk, limb) in digest.0.chunks_exact_mut(8).zip(total) {
@@ -77,11 +196,51 @@ impl Links {
         digest
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(u64, u64), Group>> {
+    fn lock(&self) -> MutexGuard<'_, Groups> {
         // A thread that panicked cannot have left a map half changed.
-        self.groups
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Groups {
+    fn group(&mut self, inode: Inode) -> &mut Group {
+        let next_id = &mut self.next_id;
+        self.by_inode.entry(inode).or_insert_with(|| {
+            *next_id += 1;
+            Group {
+                id: *next_id - 1,
+                ..Group::default()
+            }
+        })
+    }
+
+    fn take_off(&mut self, members: &[Member]) {
+        for member in members {
+            let Some(group) = self.by_inode.get_mut(&member.inode) else {
+                continue;
+            };
+            group.members -= 1;
+            for (limb, less) in group.sum.iter_mut().zip(member.hash) {
+                *limb = limb.wrapping_sub(less);
+            }
+            if group.members == 0 {
+                self.by_inode.remove(&member.inode);
+            }
+        }
+    }
+}
+
+fn limbs(hash: &[u8; 32]) -> [u64; 4] {
+    let mut limbs = [0; 4];
+    for (limb, bytes) in limbs.iter_mut().zip(hash.chunks_exact(8)) {
+        *limb = le_u64(bytes);
+    }
+    limbs
+}
+
+fn add(sum: &mut [u64; 4], more: &[u64; 4]) {
+    for (limb, more) in sum.iter_mut().zip(more) {
+        *limb = limb.wrapping_add(*more);
     }
 }
 

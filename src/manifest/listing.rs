@@ -34,6 +34,7 @@ impl SizeLimits {
 }
 
 /// How directories of one side are read. One for a whole session, shared by its threads.
+#[derive(Clone)]
 pub struct Lister<'a> {
     /// The root.
     pub root: &'a Dir,

@@ -296,7 +296,7 @@ impl Recorded {
             let node = tree.node_mut(id);
             node.shallow = shallow_digest(&refs, rules);
             node.entries = entries.len() as u32;
-            node.total_bytes = entries.iter().map(size_of).sum();
+            node.bytes = entries.iter().map(size_of).sum();
             node.flags = NodeFlags {
                 links: entries.iter().any(|entry| entry.link.is_some()),
                 ..NodeFlags::default()

@@ -2,8 +2,12 @@
 //!
 //! Workers take directories from one stack, deepest found first, which bounds what waits. A
 //! directory costs one `openat2`, its `getdents64` calls and one `statx` for each entry; where
-//! the state knows its entries as they are, nothing more.
+//! the state knows its entries as they are, nothing more. A scan that is kept is brought up to date by
+//! `renew`, which reads only what may have changed.
 
+mod renew;
+
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,7 +16,7 @@ use crate::digest::Digest;
 use crate::entry::{EntryKind, Timestamp};
 use crate::error::{Error, Result};
 use crate::events::{Event, Observer, Problem};
-use crate::fs::{ListScratch, Stat, XattrSelect, is_gone};
+use crate::fs::{Dir, ListScratch, Stat, XattrSelect, is_gone};
 use crate::manifest::compact::Compact;
 use crate::manifest::listing::{Lister, Listing, Row};
 use crate::manifest::lost::Lost;
@@ -82,6 +86,10 @@ pub fn root_digest(root: &Entry, deep: Digest, links: Digest, rules: &RecordRule
 /// Takes each directory's listing as it is read, completely; called from all scanning threads.
 pub type Sink<'a> = &'a (dyn Fn(&RelPath, &Listing) + Sync);
 
+/// Is shown each directory before it is listed, so that whoever marks it hears of all that changes
+/// after; called from all scanning threads.
+pub type Mark<'a> = &'a (dyn Fn(&Dir, &RelPath) + Sync);
+
 /// How a scan is done.
 #[derive(Clone, Copy)]
 pub struct ScanOptions<'a> {
@@ -91,6 +99,37 @@ pub struct ScanOptions<'a> {
     pub one_file_system: bool,
     /// Who wants all listings. With one, nothing is taken from the state but content hashes.
     pub sink: Option<Sink<'a>>,
+    /// Who wants to hear of changes.
+    pub mark: Option<Mark<'a>>,
+}
+
+/// What of a scanned tree may have changed since.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stale {
+    /// Directories whose entries may have.
+    pub dirs: BTreeSet<RelPath>,
+    /// Directories beneath which anything may have.
+    pub trees: BTreeSet<RelPath>,
+}
+
+impl Stale {
+    /// All of it.
+    pub fn everything() -> Stale {
+        Stale {
+            dirs: BTreeSet::new(),
+            trees: BTreeSet::from([RelPath::root()]),
+        }
+    }
+
+    /// Whether nothing has changed.
+    pub fn is_empty(&self) -> bool {
+        self.dirs.is_empty() && self.trees.is_empty()
+    }
+
+    /// Whether anything anywhere may have changed.
+    pub fn is_everything(&self) -> bool {
+        self.trees.first().is_some_and(RelPath::is_root)
+    }
 }
 
 /// Scans the whole tree of `lister`.
@@ -99,58 +138,27 @@ pub fn scan(
     options: ScanOptions<'_>,
     observer: &dyn Observer,
 ) -> Result<Scan> {
-    let root = lister
-        .root_entry()
-        .map_err(|err| Error::io("read", b"the root directory", err))?;
-    let scanner = Scanner {
-        lister,
-        options,
-        observer,
-        rules_key: rules_key(
-            &lister.rules,
-            lister.fake_super,
-            lister.lost.map(Lost::attributes).unwrap_or_default(),
-        ),
-        root_dev: root.stat.dev,
-        shared: Mutex::new(Shared {
-            stack: vec![Job {
-                node: NodeId::ROOT,
-                path: RelPath::root(),
-                stat: root.stat,
-            }],
-            ..Shared::default()
-        }),
-        wake: Condvar::new(),
+    let root = root_row(lister)?;
+    let job = Job {
+        node: NodeId::ROOT,
+        path: RelPath::root(),
+        stat: root.stat,
     };
-    std::thread::scope(|scope| {
-        for _ in 1..options.threads.max(1) {
-            scope.spawn(|| scanner.work());
-        }
-        scanner.work();
-    });
-    let shared = scanner
-        .shared
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
-    lister.cancel.check()?;
-    if let Some(err) = shared.failure {
-        return Err(err);
-    }
-    let mut tree = shared.tree;
-    tree.finish();
-    let top = tree.node(NodeId::ROOT);
-    Ok(Scan {
-        root: root.entry,
-        root_stat: root.stat,
-        links: lister.links.digest(),
-        entries: top.total_entries,
-        bytes: top.total_bytes,
-        problems: shared.problems,
-        vanished: shared.vanished,
-        leftovers: shared.leftovers,
-        update: shared.update,
-        tree,
-    })
+    let scanner = Scanner::new(lister, options, observer, &root, Shared::default());
+    scanner.lock().stack.push(job);
+    scanner.read_all();
+    let mut shared = scanner.finish()?;
+    shared.tree.node_mut(NodeId::ROOT).inode = (root.stat.dev, root.stat.ino);
+    shared.tree.finish();
+    // Of all that was read, no name can be elsewhere in the tree.
+    lister.links.has_unknown_names();
+    Ok(shared.into_scan(root, lister))
+}
+
+fn root_row(lister: &Lister<'_>) -> Result<Row> {
+    lister
+        .root_entry()
+        .map_err(|err| Error::io("read", b"the root directory", err))
 }
 
 struct Scanner<'a> {
@@ -192,7 +200,67 @@ struct Digested {
     fact: Option<DirFact>,
 }
 
-impl Scanner<'_> {
+impl Shared {
+    fn into_scan(self, root: Row, lister: &Lister<'_>) -> Scan {
+        let top = self.tree.node(NodeId::ROOT);
+        Scan {
+            root: root.entry,
+            root_stat: root.stat,
+            links: lister.links.digest(),
+            entries: top.total_entries,
+            bytes: top.total_bytes,
+            problems: self.problems,
+            vanished: self.vanished,
+            leftovers: self.leftovers,
+            update: self.update,
+            tree: self.tree,
+        }
+    }
+}
+
+impl<'a> Scanner<'a> {
+    fn new(
+        lister: &'a Lister<'a>,
+        options: ScanOptions<'a>,
+        observer: &'a dyn Observer,
+        root: &Row,
+        shared: Shared,
+    ) -> Scanner<'a> {
+        Scanner {
+            lister,
+            options,
+            observer,
+            rules_key: rules_key(
+                &lister.rules,
+                lister.fake_super,
+                lister.lost.map(Lost::attributes).unwrap_or_default(),
+            ),
+            root_dev: root.stat.dev,
+            shared: Mutex::new(shared),
+            wake: Condvar::new(),
+        }
+    }
+
+    /// Reads all directories on the stack and beneath.
+    fn read_all(&self) {
+        std::thread::scope(|scope| {
+            for _ in 1..self.options.threads.max(1) {
+                scope.spawn(|| self.work());
+            }
+            self.work();
+        });
+    }
+
+    fn finish(self) -> Result<Shared> {
+        let shared = self.shared.into_inner();
+        let shared = shared.unwrap_or_else(PoisonError::into_inner);
+        self.lister.cancel.check()?;
+        match shared.failure {
+            Some(err) => Err(err),
+            None => Ok(shared),
+        }
+    }
+
     fn work(&self) {
         let mut scratch = ListScratch::new();
         while let Some(job) = self.next() {
@@ -201,7 +269,7 @@ impl Scanner<'_> {
             shared.busy -= 1;
             match outcome {
                 Ok(digested) => self.enter(&mut shared, job, digested),
-                Err(err) => self.fail(&mut shared, job, err),
+                Err(err) => self.fail(&mut shared, job.node, job.path, err),
             }
             // Most directories have no subdirectories: waking the others for each would cost more
             // than it finds.
@@ -250,6 +318,9 @@ impl Scanner<'_> {
         let lister = self.lister;
         let started = now();
         let dir = lister.root.open_dir(&job.path)?;
+        if let Some(mark) = self.options.mark {
+            mark(&dir, &job.path);
+        }
         let mut listing = lister.stats(&dir, &job.path, scratch)?;
         let stats = stat_digest(&listing.rows);
         let known = lister
@@ -296,7 +367,7 @@ impl Scanner<'_> {
         })
     }
 
-    /// Enters a directory's digest into the tree and puts its subdirectories on the stack.
+    /// Enters a directory's digest into the tree and puts its new subdirectories on the stack.
     fn enter(&self, shared: &mut Shared, job: Job, digested: Digested) {
         let Digested {
             listing,
@@ -321,32 +392,17 @@ impl Scanner<'_> {
             }
         }
         let unreadable = listing.problems.iter().any(|p| p.path == job.path);
-        let first = shared
-            .tree
-            .add_children(job.node, subdirs.iter().map(|(name, _)| name));
-        for (offset, (name, stat)) in subdirs.into_iter().enumerate() {
-            if self.options.one_file_system && stat.dev != self.root_dev {
-                let node = shared.tree.node_mut(Tree::nth(first, offset));
-                node.shallow = shallow_of(&Compact::default(), &self.lister.rules).0;
-                node.flags.elsewhere = true;
-                continue;
-            }
-            shared.stack.push(Job {
-                node: Tree::nth(first, offset),
-                path: job.path.join(&name),
-                stat,
-            });
-        }
+        self.enter_subdirs(shared, &job, &subdirs);
         shared.tree.set_buckets(job.node, buckets);
         let node = shared.tree.node_mut(job.node);
         node.shallow = shallow;
         node.entries = listing.rows.len() as u32;
-        node.total_bytes = bytes;
+        node.bytes = bytes;
         node.flags = NodeFlags {
             unreadable,
-            hides: listing.hides,
+            hides_here: listing.hides,
             links,
-            elsewhere: false,
+            ..NodeFlags::default()
         };
         if let Some(fact) = fact {
             shared.update.dir(self.rules_key, &job.stat, fact);
@@ -364,6 +420,28 @@ impl Scanner<'_> {
         self.report(shared, listing.rows.len() as u64);
     }
 
+    /// Subdirectories that are known as what they are keep what is known of them.
+    fn enter_subdirs(&self, shared: &mut Shared, job: &Job, subdirs: &[(Name, Stat)]) {
+        let found: Vec<_> = subdirs
+            .iter()
+            .map(|(name, stat)| (name, (stat.dev, stat.ino)))
+            .collect();
+        for (node, offset) in shared.tree.replace_children(job.node, &found) {
+            let (name, stat) = &subdirs[offset];
+            if self.options.one_file_system && stat.dev != self.root_dev {
+                let node = shared.tree.node_mut(node);
+                node.shallow = shallow_of(&Compact::default(), &self.lister.rules).0;
+                node.flags.elsewhere = true;
+                continue;
+            }
+            shared.stack.push(Job {
+                node,
+                path: job.path.join(name),
+                stat: *stat,
+            });
+        }
+    }
+
     fn report(&self, shared: &mut Shared, found: u64) {
         let before = shared.found;
         shared.found += found;
@@ -377,26 +455,26 @@ impl Scanner<'_> {
 
     /// A directory that cannot be read is a problem, and its content unknown. One that vanished
     /// since its parent was listed is none: the next run will see.
-    fn fail(&self, shared: &mut Shared, job: Job, err: io::Error) {
+    fn fail(&self, shared: &mut Shared, node: NodeId, path: RelPath, err: io::Error) {
         // An interrupt is no fault of the directory.
         if self.lister.cancel.is_cancelled() {
             return;
         }
-        if job.node == NodeId::ROOT {
+        if node == NodeId::ROOT {
             shared.failure = Some(Error::io("read", b"the root directory", err));
             return;
         }
-        let node = shared.tree.node_mut(job.node);
+        let node = shared.tree.node_mut(node);
         node.flags.unreadable = true;
         node.shallow = Digest::of(format!("unreadable {:?}", self.lister.side).as_bytes());
         if is_gone(&err) {
-            shared.vanished.push(job.path);
+            shared.vanished.push(path);
             return;
         }
         shared.problems.push(Problem {
             side: self.lister.side,
             act: "read directory".to_string(),
-            path: job.path,
+            path,
             reason: err.to_string(),
             os_error: err.raw_os_error(),
         });

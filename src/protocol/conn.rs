@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::events::Cancel;
 use crate::options::Compress;
 use crate::protocol::frame::{self, Frame, FrameKind, HEADER};
-use crate::transport::{LinkReader, LinkWriter};
+use crate::transport::LinkWriter;
 
 /// What the source may send before the destination has dealt with any of it, in bytes. Covers
 /// 320 Mbit/s at 200 ms, four times what ssh's own window lets through; the destination holds at
@@ -69,7 +69,9 @@ struct OutQueue {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OutState {
     Open,
-    /// Write what is queued, then stop.
+    /// Write what is queued, then stop; the stream goes on without this outbox.
+    Pausing,
+    /// Write what is queued, then end the stream.
     Closing,
     /// The other end is gone.
     Broken,
@@ -140,11 +142,20 @@ impl Outbox {
         self.0.wake.notify_all();
     }
 
-    /// Lets the writer finish what is queued and end.
+    /// Lets the writer finish what is queued and end the stream.
     pub fn close(&self) {
+        self.end(OutState::Closing);
+    }
+
+    /// Lets the writer finish what is queued and leave the stream as it is.
+    pub fn pause(&self) {
+        self.end(OutState::Pausing);
+    }
+
+    fn end(&self, how: OutState) {
         let mut queue = self.lock();
         if queue.state == OutState::Open {
-            queue.state = OutState::Closing;
+            queue.state = how;
         }
         self.0.wake.notify_all();
     }
@@ -197,7 +208,7 @@ impl Outbox {
                 }
                 return Some(frame);
             }
-            if queue.state == OutState::Closing {
+            if queue.state != OutState::Open {
                 return None;
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -223,9 +234,10 @@ fn gone() -> Error {
     Error::Connection("the connection to the other end is closed".to_string())
 }
 
-/// Writes queued frames until the outbox is closed or the descriptor breaks. Runs on a thread of
-/// its own; whatever ends it breaks the outbox, so nobody waits for it in vain.
-pub fn run_writer(outbox: &Outbox, link: LinkWriter, compress: Compress, cancel: &Cancel) {
+/// Writes queued frames until the outbox is closed or the descriptor breaks, and then ends the
+/// stream, unless the outbox was only paused. Runs on a thread of its own; whatever ends it breaks
+/// the outbox, so nobody waits for it in vain.
+pub fn run_writer(outbox: &Outbox, link: &mut LinkWriter, compress: Compress, cancel: &Cancel) {
     let mut writer = Writer {
         stream: link,
         link: LinkSpeed::default(),
@@ -242,15 +254,18 @@ pub fn run_writer(outbox: &Outbox, link: LinkWriter, compress: Compress, cancel:
     if outcome.is_err() {
         outbox.break_off();
     }
+    if outbox.lock().state != OutState::Pausing {
+        writer.stream.end();
+    }
 }
 
-struct Writer {
-    stream: LinkWriter,
+struct Writer<'a> {
+    stream: &'a mut LinkWriter,
     link: LinkSpeed,
     compress: Compress,
 }
 
-impl Writer {
+impl Writer<'_> {
     fn write_frame(&mut self, frame: &[u8], cancel: &Cancel) -> io::Result<u64> {
         let wants = match self.compress {
             Compress::Always => true,
@@ -310,15 +325,16 @@ impl LinkSpeed {
 
 /// The receiving half.
 #[derive(Debug)]
-pub struct Inbox {
-    stream: LinkReader,
+pub struct Inbox<R> {
+    stream: R,
     received: Arc<AtomicU64>,
     cancel: Cancel,
 }
 
-impl Inbox {
-    /// Reads frames from a stream and counts their bytes.
-    pub fn new(stream: LinkReader, cancel: Cancel, received: Arc<AtomicU64>) -> Inbox {
+impl<R: Read + AsFd> Inbox<R> {
+    /// Reads frames from a stream and counts their bytes. Takes no byte more than a frame's: what
+    /// follows can be read by another inbox.
+    pub fn new(stream: R, cancel: Cancel, received: Arc<AtomicU64>) -> Inbox<R> {
         Inbox {
             stream,
             received,
@@ -328,23 +344,28 @@ impl Inbox {
 
     /// The next frame that is no heartbeat; `None` when the other end closed between frames.
     pub fn receive(&mut self) -> Result<Option<Frame>> {
-        // Both directions of a link may share one description, and so one mode: neither blocks.
-        rustix::io::ioctl_fionbio(&self.stream, true).map_err(|err| broken(err.into()))?;
         loop {
-            let mut header = [0; HEADER];
-            if !self.fill(&mut header, true)? {
-                return Ok(None);
-            }
-            let (len, kind) = frame::parse_header(header)?;
-            let mut body = vec![0; len];
-            self.fill(&mut body, false)?;
-            self.received
-                .fetch_add((HEADER + len) as u64, Ordering::Relaxed);
-            let frame = frame::decode(kind, body)?;
-            if frame.kind != FrameKind::Heartbeat {
-                return Ok(Some(frame));
+            match self.receive_any()? {
+                Some(frame) if frame.kind == FrameKind::Heartbeat => {}
+                frame => return Ok(frame),
             }
         }
+    }
+
+    /// The next frame, be it a heartbeat; `None` when the other end closed between frames.
+    pub fn receive_any(&mut self) -> Result<Option<Frame>> {
+        // Both directions of a link may share one description, and so one mode: neither blocks.
+        rustix::io::ioctl_fionbio(&self.stream, true).map_err(|err| broken(err.into()))?;
+        let mut header = [0; HEADER];
+        if !self.fill(&mut header, true)? {
+            return Ok(None);
+        }
+        let (len, kind) = frame::parse_header(header)?;
+        let mut body = vec![0; len];
+        self.fill(&mut body, false)?;
+        self.received
+            .fetch_add((HEADER + len) as u64, Ordering::Relaxed);
+        frame::decode(kind, body).map(Some)
     }
 
     /// Fills `buffer`. `false`: the stream ended before its first byte, where that is allowed.

@@ -40,6 +40,7 @@ use crate::protocol::conn::{CREDIT, Outbox, run_writer};
 use crate::protocol::frame::decode_message;
 use crate::protocol::message::{FromDestination, FromSource, ListingReply, Mode};
 use crate::session::local::LocalSource;
+use crate::session::standing::Standing;
 use crate::session::throttle::Throttle;
 use crate::transport::{LinkReader, LinkWriter};
 use counts::Counts;
@@ -116,8 +117,19 @@ pub(super) struct Session<'a> {
 }
 
 impl DestinationRole<'_> {
-    /// Runs one session on a pair of descriptors. Returns what was done.
-    pub(crate) fn run(&self, reader: LinkReader, writer: LinkWriter) -> Result<Summary> {
+    /// Runs a session of one round, and then ends the stream. Returns what was done.
+    pub(crate) fn run(&self, mut reader: LinkReader, mut writer: LinkWriter) -> Result<Summary> {
+        self.round(&mut reader, &mut writer, &mut Standing::default())
+    }
+
+    /// Runs one round. The stream ends with it unless `standing` is of many and all went well.
+    pub(crate) fn round(
+        &self,
+        reader: &mut LinkReader,
+        writer: &mut LinkWriter,
+        standing: &mut Standing,
+    ) -> Result<Summary> {
+        let stays = standing.stays();
         let outbox = Outbox::new(u64::MAX);
         let shared = link::Incoming::default();
         let failure = Mutex::new(None);
@@ -125,7 +137,7 @@ impl DestinationRole<'_> {
         std::thread::scope(|scope| {
             scope.spawn(|| run_writer(&outbox, writer, compress, self.cancel));
             scope.spawn(|| link::read(self, reader, &shared, &outbox, &failure));
-            let outcome = self.serve(&outbox, &shared, &failure);
+            let outcome = self.serve(&outbox, &shared, &failure, standing);
             let cause = failure
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -136,11 +148,15 @@ impl DestinationRole<'_> {
                 (Err(Error::Interrupted), Some(cause)) if self.forwards => Err(cause),
                 (outcome, _) => outcome,
             };
-            if let Err(err) = &outcome {
-                // The other end learns why; if it is gone, there is nobody to tell.
-                let _ = outbox.say(&FromDestination::Failed(err.to_remote()));
+            match &outcome {
+                Ok(_) if stays => outbox.pause(),
+                Ok(_) => outbox.close(),
+                Err(err) => {
+                    // The other end learns why; if it is gone, there is nobody to tell.
+                    let _ = outbox.say(&FromDestination::Failed(err.to_remote()));
+                    outbox.close();
+                }
             }
-            outbox.close();
             outcome
         })
     }
@@ -150,6 +166,7 @@ impl DestinationRole<'_> {
         outbox: &Outbox,
         shared: &link::Incoming,
         failure: &Mutex<Option<Error>>,
+        standing: &mut Standing,
     ) -> Result<Summary> {
         self.refuse_contradictions()?;
         let hello = shared.hello.take().ok_or_else(closed)?;
@@ -161,11 +178,14 @@ impl DestinationRole<'_> {
         if !dry_run {
             root.create()?;
         }
-        let _lock = match &root.dir {
-            Some(dir) if dry_run => Some(RootLock::shared(dir, self.root)?),
-            Some(dir) => Some(RootLock::exclusive(dir, self.root)?),
-            None => None,
-        };
+        if let Some(dir) = &root.dir {
+            standing.refuse_another_root(dir, &self.root.display().to_string())?;
+            standing.lock = match standing.lock.take() {
+                Some(lock) => Some(lock),
+                None if dry_run => Some(RootLock::shared(dir, self.root)?),
+                None => Some(RootLock::exclusive(dir, self.root)?),
+            };
+        }
         let state = match &root.dir {
             Some(_) => crate::session::open_state(&root.canonical, Side::Destination, &|event| {
                 self.tell(outbox, event);
@@ -211,7 +231,7 @@ impl DestinationRole<'_> {
             received: Arc::clone(&shared.received),
             leftovers: OnceLock::new(),
         };
-        session.run(&root, &filter, empty)
+        session.run(&root, &filter, empty, standing)
     }
 
     fn is_dry(&self) -> bool {

@@ -20,9 +20,11 @@ use crate::transport::{Link, LinkReader, Whose};
 pub(super) fn serve(link: Link, whose: Whose, cancel: &Cancel) -> Result<()> {
     let outbox = &Outbox::new(u64::MAX);
     let (sender, errands) = mpsc::sync_channel(1);
-    let Link { reader, writer, .. } = link;
+    let Link {
+        reader, mut writer, ..
+    } = link;
     thread::scope(|scope| {
-        scope.spawn(|| run_writer(outbox, writer, Compress::Auto, cancel));
+        scope.spawn(move || run_writer(outbox, &mut writer, Compress::Auto, cancel));
         let listening = scope.spawn(move || {
             let ended = listen(reader, &sender, cancel);
             cancel.cancel();

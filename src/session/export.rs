@@ -109,6 +109,7 @@ fn record(
             threads: scan_threads(),
             one_file_system: options.selection.one_file_system,
             sink: Some(&keep),
+            mark: None,
         },
         observer,
     )?;

@@ -12,7 +12,7 @@ use crate::protocol::errand::{Answer, Errand, OutputLine, Report};
 use crate::protocol::frame::{FrameKind, decode_message};
 use crate::protocol::message::Open;
 use crate::session::agent::send_open;
-use crate::transport::{Link, LinkGuard, RemoteOptions, RemotePath, Whose, open_agent};
+use crate::transport::{Link, LinkGuard, LinkReader, RemoteOptions, RemotePath, Whose, open_agent};
 
 /// Who runs errands. Dropped without [`Host::finish`], it lets go of the agent, which ends by
 /// itself and with it whatever it was running.
@@ -28,7 +28,7 @@ enum Place {
 
 /// A link to an agent, kept alive by a thread that writes to it.
 struct Far {
-    inbox: Inbox,
+    inbox: Inbox<LinkReader>,
     outbox: Outbox,
     /// `None` once the agent is gone.
     guard: Option<Box<dyn LinkGuard>>,
@@ -115,13 +115,13 @@ impl Far {
     fn start(link: Link, cancel: &Cancel) -> Far {
         let Link {
             reader,
-            writer,
+            mut writer,
             guard,
         } = link;
         let outbox = Outbox::new(u64::MAX);
         let (queue, stop) = (outbox.clone(), cancel.clone());
         // Not waited for: it ends with the outbox, and a stream that is stuck ends with the guard.
-        std::thread::spawn(move || run_writer(&queue, writer, Compress::Auto, &stop));
+        std::thread::spawn(move || run_writer(&queue, &mut writer, Compress::Auto, &stop));
         Far {
             inbox: Inbox::new(reader, cancel.clone(), Default::default()),
             outbox,

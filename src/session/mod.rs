@@ -15,6 +15,7 @@ mod modes;
 mod relay;
 pub(crate) mod root;
 mod source;
+mod standing;
 mod throttle;
 
 use std::path::Path;

@@ -11,7 +11,7 @@ mod serving;
 mod stream;
 
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::AtomicU64;
 
 use crate::apply::RootLock;
@@ -20,11 +20,10 @@ use crate::events::{Cancel, Event, Observer, Phase, Side, Summary, Warning};
 use crate::filter::Rules;
 use crate::fs::{self, Dir, Users};
 use crate::host::identify;
-use crate::manifest::links::Links;
 use crate::manifest::listing::{Lister, SizeLimits};
 use crate::manifest::lost::Lost;
 use crate::manifest::recorded::Recorded;
-use crate::manifest::scan::{Scan, ScanOptions, scan};
+use crate::manifest::scan::{Mark, Scan, ScanOptions};
 use crate::manifest::state::{FactBook, State, StateUpdate};
 use crate::options::SyncOptions;
 use crate::path::Name;
@@ -35,6 +34,7 @@ use crate::protocol::message::{
 use crate::session::fence::refuse_fenced;
 use crate::session::modes::ModeRules;
 use crate::session::root::SourceRoot;
+use crate::session::standing::Standing;
 use crate::session::throttle::Throttle;
 use crate::session::{open_state, scan_threads, state_notes};
 use crate::transport::{LinkReader, LinkWriter};
@@ -92,8 +92,21 @@ impl SourceKind {
 }
 
 impl SourceRole<'_> {
-    /// Serves one session on a pair of descriptors. Returns what the destination did.
-    pub(crate) fn run(&self, reader: LinkReader, writer: LinkWriter) -> Result<Summary> {
+    /// Serves a session of one round, and then ends the stream. Returns what the destination did.
+    pub(crate) fn run(&self, mut reader: LinkReader, mut writer: LinkWriter) -> Result<Summary> {
+        self.round(&mut reader, &mut writer, &mut Standing::default(), None)
+    }
+
+    /// Serves one round. The stream ends with it unless `standing` is of many and all went well.
+    /// `mark` is shown each directory before it is listed.
+    pub(crate) fn round(
+        &self,
+        reader: &mut LinkReader,
+        writer: &mut LinkWriter,
+        standing: &mut Standing,
+        mark: Option<Mark<'_>>,
+    ) -> Result<Summary> {
+        let stays = standing.stays();
         let outbox = Outbox::new(CREDIT);
         let shared = link::Incoming::default();
         let compress = self.options.transfer.compress;
@@ -102,12 +115,16 @@ impl SourceRole<'_> {
                 crate::protocol::conn::run_writer(&outbox, writer, compress, self.cancel);
             });
             let reading = scope.spawn(|| link::read(self, reader, &shared, &outbox));
-            let outcome = self.serve(&outbox, &shared);
-            if let Err(err) = &outcome {
-                // The other end learns why; if it is gone, there is nobody to tell.
-                let _ = outbox.say(&FromSource::Failed(err.to_remote()));
+            let outcome = self.serve(&outbox, &shared, standing, mark);
+            match &outcome {
+                Ok(_) if stays => outbox.pause(),
+                Ok(_) => outbox.close(),
+                Err(err) => {
+                    // The other end learns why; if it is gone, there is nobody to tell.
+                    let _ = outbox.say(&FromSource::Failed(err.to_remote()));
+                    outbox.close();
+                }
             }
-            outbox.close();
             let ended = reading
                 .join()
                 .unwrap_or_else(|_| Err(Error::protocol("a reading thread panicked")));
@@ -120,7 +137,13 @@ impl SourceRole<'_> {
         })
     }
 
-    fn serve(&self, outbox: &Outbox, shared: &link::Incoming) -> Result<Summary> {
+    fn serve(
+        &self,
+        outbox: &Outbox,
+        shared: &link::Incoming,
+        standing: &mut Standing,
+        mark: Option<Mark<'_>>,
+    ) -> Result<Summary> {
         // What makes no sense is refused before the destination makes anything.
         let filter = Rules::parse(&self.options.selection.rules)?;
         let modes = ModeRules::parse(&self.options.chmod)?;
@@ -129,10 +152,11 @@ impl SourceRole<'_> {
         let is_dir = root.single.is_none();
         if is_dir {
             refuse_fenced(&root.dir, self.root, Side::Source, self.mode)?;
+            standing.refuse_another_root(&root.dir, &self.root.display().to_string())?;
+            if standing.lock.is_none() {
+                standing.lock = Some(RootLock::shared(&root.dir, self.root)?);
+            }
         }
-        let _lock = is_dir
-            .then(|| RootLock::shared(&root.dir, self.root))
-            .transpose()?;
         let recorded = match self.kind {
             SourceKind::Tree => None,
             SourceKind::Manifest => Some(Recorded::open(self.root)?),
@@ -164,7 +188,8 @@ impl SourceRole<'_> {
             modes,
             hello,
         };
-        let mut update = self.read_and_answer(&greeted, recorded, state.as_ref())?;
+        let mut update =
+            self.read_and_answer(&greeted, recorded, state.as_ref(), standing, mark)?;
         let summary = shared.done.take().ok_or_else(closed)?;
         if self.mode == Mode::Sync
             && !self.options.dry_run
@@ -219,6 +244,8 @@ impl SourceRole<'_> {
         greeted: &Greeted<'_>,
         mut recorded: Option<Recorded>,
         state: Option<&State>,
+        standing: &mut Standing,
+        mark: Option<Mark<'_>>,
     ) -> Result<StateUpdate> {
         let Greeted {
             root,
@@ -235,7 +262,7 @@ impl SourceRole<'_> {
                     Error::io("use manifest", path, err)
                 })?;
         }
-        let links = Links::default();
+        let links = standing.links();
         let lost = Lost::new(
             self.options.fidelity,
             hello.rules.fidelity,
@@ -260,7 +287,10 @@ impl SourceRole<'_> {
             rehash: self.options.rehash,
             cancel: self.cancel,
         };
-        let update = self.answer(greeted, lister, recorded.as_ref())?;
+        let (update, scan) = self.answer(greeted, &lister, recorded.as_ref(), standing, mark)?;
+        if let Some(scan) = scan {
+            standing.keep(scan, Arc::clone(&links), hello.rules);
+        }
         // A scan has told already, before directories were listed again.
         if hello.empty {
             self.warn_of_unkept(&lost, greeted.owners, greeted.outbox);
@@ -268,13 +298,16 @@ impl SourceRole<'_> {
         Ok(update)
     }
 
-    /// Scans where the destination has something to compare, then serves until it is done.
+    /// Scans where the destination has something to compare, then serves until it is done. Returns
+    /// what the state shall learn, and what was scanned.
     fn answer(
         &self,
         greeted: &Greeted<'_>,
-        lister: Lister<'_>,
+        lister: &Lister<'_>,
         recorded: Option<&Recorded>,
-    ) -> Result<StateUpdate> {
+        standing: &mut Standing,
+        mark: Option<Mark<'_>>,
+    ) -> Result<(StateUpdate, Option<Scan>)> {
         let Greeted {
             root,
             outbox,
@@ -287,13 +320,13 @@ impl SourceRole<'_> {
         let mut scan = match (hello.empty, recorded) {
             (true, _) => None,
             (false, Some(recorded)) => Some(recorded.scan(&hello.rules, lister.links)),
-            (false, None) => Some(self.scan(&lister, greeted)?),
+            (false, None) => Some(self.scan(lister, greeted, standing, mark)?),
         };
         let update = scan.as_mut().map(|scan| std::mem::take(&mut scan.update));
         let serving = Serving {
             role: self,
             root: &root.dir,
-            lister,
+            lister: lister.clone(),
             recorded,
             scan: scan.as_ref(),
             outbox,
@@ -317,18 +350,25 @@ impl SourceRole<'_> {
         if serving.lister.state.is_some() {
             serving.facts.store_into(&root.dir, &mut update);
         }
-        Ok(update)
+        Ok((update, scan))
     }
 
-    fn scan(&self, lister: &Lister<'_>, greeted: &Greeted<'_>) -> Result<Scan> {
+    fn scan(
+        &self,
+        lister: &Lister<'_>,
+        greeted: &Greeted<'_>,
+        standing: &mut Standing,
+        mark: Option<Mark<'_>>,
+    ) -> Result<Scan> {
         let outbox = greeted.outbox;
         let options = ScanOptions {
             threads: scan_threads(),
             one_file_system: self.options.selection.one_file_system,
             sink: None,
+            mark,
         };
         let forward = Forward { role: self, outbox };
-        let scan = scan(lister, options, &forward)?;
+        let scan = standing.scan(lister, options, &forward)?;
         for problem in &scan.problems {
             self.tell(outbox, Event::Problem(problem.clone()));
         }

@@ -106,6 +106,13 @@ pub struct LinkReader(File);
 #[derive(Debug)]
 pub struct LinkWriter(File);
 
+impl LinkWriter {
+    /// Tells the other end that nothing more will come.
+    pub fn end(&mut self) {
+        hang_up(&self.0, Shutdown::Write);
+    }
+}
+
 impl Read for LinkReader {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.0.read(buf)

@@ -52,6 +52,7 @@ fn scan_with(root: &Path, rules: RecordRules, filter: &Rules, state: Option<&Sta
         threads: 1,
         one_file_system: false,
         sink: None,
+        mark: None,
     };
     scan(&lister, options, &Silent).unwrap()
 }
@@ -255,6 +256,7 @@ fn many_threads_find_what_one_finds() {
         threads: 8,
         one_file_system: false,
         sink: None,
+        mark: None,
     };
     let many = scan(&lister, options, &Silent).unwrap();
     assert_eq!(one.entries, many.entries);

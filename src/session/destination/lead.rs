@@ -1,13 +1,16 @@
 //! The leading thread: compares, plans and has carried out, in this order, and keeps what was
 //! learnt for the next run. The writing threads are [`receive`](super::receive)'s.
 
+use std::sync::Arc;
+
+use crate::digest::Digest;
 use crate::error::Result;
-use crate::events::{Event, Phase, Side, Summary};
+use crate::events::{Event, Phase, Side, Silent, Summary};
 use crate::filter::Rules;
 use crate::manifest::links::Links;
 use crate::manifest::listing::{Lister, SizeLimits};
 use crate::manifest::owners::KeepOwners;
-use crate::manifest::scan::{Scan, ScanOptions, root_digest, scan};
+use crate::manifest::scan::{Scan, ScanOptions, root_digest};
 use crate::manifest::state::{State, StateUpdate};
 use crate::path::RelPath;
 use crate::protocol::message::{FromDestination, Scanned};
@@ -16,6 +19,7 @@ use crate::session::destination::plan::{Differing, Plan, differences};
 use crate::session::destination::tell::Teller;
 use crate::session::destination::{Session, abilities, counts};
 use crate::session::root::DestinationRoot;
+use crate::session::standing::Standing;
 use crate::session::{scan_threads, state_notes, write_threads};
 
 impl Session<'_> {
@@ -24,8 +28,8 @@ impl Session<'_> {
         root: &DestinationRoot,
         filter: &Rules,
         empty: bool,
+        standing: &mut Standing,
     ) -> Result<Summary> {
-        let links = Links::default();
         let summary = std::thread::scope(|scope| {
             for _ in 0..write_threads() {
                 scope.spawn(|| {
@@ -34,7 +38,7 @@ impl Session<'_> {
                     }
                 });
             }
-            let outcome = self.lead(root, filter, &links, empty);
+            let outcome = self.lead(root, filter, empty, standing);
             if outcome.is_err() {
                 self.shared.tasks.abort();
             } else {
@@ -53,9 +57,10 @@ impl Session<'_> {
         &self,
         root: &DestinationRoot,
         filter: &Rules,
-        links: &Links,
         empty: bool,
+        standing: &mut Standing,
     ) -> Result<Summary> {
+        let links = standing.links();
         let lister = root.dir.as_ref().map(|dir| Lister {
             root: dir,
             rules: self.rules,
@@ -69,19 +74,26 @@ impl Session<'_> {
             modes: &|_, mode| mode,
             fake_super: self.options().fake_super,
             only: root.single.clone(),
-            links,
+            links: &links,
             lost: None,
             state: self.state,
             rehash: self.options().rehash,
             cancel: self.role.cancel,
         });
-        let (scanned, update) = match (&lister, empty) {
-            (Some(lister), false) => self.mirror(lister)?,
-            _ => (self.receive_all(root)?, Default::default()),
+        let (scanned, update, ours) = match (&lister, empty) {
+            (Some(lister), false) => {
+                let (scanned, update, ours) = self.mirror(lister, standing)?;
+                (scanned, update, Some(ours))
+            }
+            _ => (self.receive_all(root)?, Default::default(), None),
         };
         self.finish()?;
         self.flush_credit()?;
-        let summary = self.summary(&scanned);
+        let mut summary = self.summary(&scanned);
+        if let (Some(lister), Some(ours)) = (&lister, ours) {
+            standing.keep(ours, Arc::clone(&links), self.rules);
+            summary.destination_digest = self.look_again(lister, &links, standing)?;
+        }
         if let Some(state) = self.state
             && !self.dry_run()
         {
@@ -90,7 +102,34 @@ impl Session<'_> {
         self.say(&FromDestination::Done(Box::new(summary.clone())))?;
         // The source's last word: its problems and warnings have all come.
         self.shared.bye.take();
-        Ok(self.summary(&scanned))
+        Ok(Summary {
+            destination_digest: summary.destination_digest,
+            ..self.summary(&scanned)
+        })
+    }
+
+    /// Where the session stays, reads again what this round wrote to. Returns what the destination
+    /// digests to now.
+    fn look_again(
+        &self,
+        lister: &Lister<'_>,
+        links: &Arc<Links>,
+        standing: &mut Standing,
+    ) -> Result<Option<Digest>> {
+        let Some(applier) = self.applier.as_ref().filter(|_| standing.stays()) else {
+            return Ok(None);
+        };
+        standing.stale.dirs = applier.touched();
+        let options = ScanOptions {
+            threads: scan_threads(),
+            one_file_system: false,
+            sink: None,
+            mark: None,
+        };
+        let now = standing.scan(lister, options, &Silent)?;
+        let digest = now.digest(&self.rules);
+        standing.keep(now, Arc::clone(links), self.rules);
+        Ok(Some(digest))
     }
 
     /// Takes everything: there is nothing to compare with.
@@ -109,14 +148,19 @@ impl Session<'_> {
     }
 
     /// Compares, plans and carries out.
-    fn mirror(&self, lister: &Lister<'_>) -> Result<(Scanned, StateUpdate)> {
+    fn mirror(
+        &self,
+        lister: &Lister<'_>,
+        standing: &mut Standing,
+    ) -> Result<(Scanned, StateUpdate, Scan)> {
         self.tell(Event::Phase(Phase::Scanning));
         let options = ScanOptions {
             threads: scan_threads(),
             one_file_system: false,
             sink: None,
+            mark: None,
         };
-        let mut ours = scan(lister, options, &Teller(self))?;
+        let mut ours = standing.scan(lister, options, &Teller(self))?;
         for problem in std::mem::take(&mut ours.problems) {
             self.counts.problem();
             self.tell(Event::Problem(problem));
@@ -131,7 +175,7 @@ impl Session<'_> {
         let their_digest = root_digest(&theirs.root, theirs.deep, theirs.links, &self.rules);
         if ours.digest(&self.rules) == their_digest {
             self.sweep(&ours);
-            return Ok((theirs, update));
+            return Ok((theirs, update, ours));
         }
         self.tell(Event::Phase(Phase::Comparing));
         let mut plan = Comparer::new(self, lister, &ours).compare()?;
@@ -145,7 +189,7 @@ impl Session<'_> {
         self.plan_links(&mut plan, lister, &ours, theirs.links != ours.links)?;
         self.carry_out(plan, lister, &ours, &theirs)?;
         self.sweep(&ours);
-        Ok((theirs, update))
+        Ok((theirs, update, ours))
     }
 
     fn plan_root(&self, plan: &mut Plan, theirs: &Scanned, ours: &Scan) {

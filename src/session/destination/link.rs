@@ -65,7 +65,7 @@ impl Incoming {
 /// waiting.
 pub(super) fn read(
     role: &DestinationRole<'_>,
-    reader: LinkReader,
+    reader: &mut LinkReader,
     shared: &Incoming,
     outbox: &Outbox,
     failure: &Mutex<Option<Error>>,
@@ -99,7 +99,7 @@ struct Ear<'a> {
 }
 
 impl Ear<'_> {
-    fn listen(&mut self, reader: LinkReader) -> Result<()> {
+    fn listen(&mut self, reader: &mut LinkReader) -> Result<()> {
         let received = Arc::clone(&self.shared.received);
         let mut inbox = Inbox::new(reader, self.role.cancel.clone(), received);
         while let Some(frame) = inbox.receive()? {

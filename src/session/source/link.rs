@@ -73,7 +73,7 @@ impl Incoming {
 /// Reads until the destination is done or gone. However it ends, nobody is left waiting.
 pub(super) fn read(
     role: &SourceRole<'_>,
-    reader: LinkReader,
+    reader: &mut LinkReader,
     shared: &Incoming,
     outbox: &Outbox,
 ) -> Result<()> {
@@ -101,7 +101,7 @@ impl Incoming {
 
 fn read_all(
     role: &SourceRole<'_>,
-    reader: LinkReader,
+    reader: &mut LinkReader,
     shared: &Incoming,
     outbox: &Outbox,
 ) -> Result<()> {

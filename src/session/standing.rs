@@ -1,0 +1,129 @@
+//! What a role keeps from one round to the next, where a session stays for many: the lock, and the
+//! tree as it was scanned, so that a round reads only what may have changed.
+
+use std::sync::Arc;
+
+use crate::apply::RootLock;
+use crate::error::{Error, Result};
+use crate::events::Observer;
+use crate::fs::Dir;
+use crate::manifest::links::Links;
+use crate::manifest::listing::Lister;
+use crate::manifest::record::RecordRules;
+use crate::manifest::scan::{Scan, ScanOptions, Stale, scan};
+use crate::path::RelPath;
+
+/// What a role keeps. [`Standing::default`] is of a session that is one round: it keeps nothing.
+#[derive(Default)]
+pub(crate) struct Standing {
+    /// The root's lock, once it was taken.
+    pub(crate) lock: Option<RootLock>,
+    /// What may have changed since the last round.
+    pub(crate) stale: Stale,
+    /// Whether the next scan reads all of the tree, whatever is known of it.
+    pub(crate) rescan: Option<Unheard>,
+    /// The directories in which the last such scan found what nobody had told of.
+    pub(crate) unheard: Vec<RelPath>,
+    /// Whether there will be other rounds.
+    stays: bool,
+    kept: Option<Kept>,
+    root: Option<(u64, u64)>,
+}
+
+/// What becomes of changes that nobody had told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unheard {
+    /// They count.
+    Counts,
+    /// The tree is taken to be what it was thought to be, until it changes there again.
+    IsOverlooked,
+}
+
+/// A tree as it was read last.
+struct Kept {
+    scan: Scan,
+    links: Arc<Links>,
+    rules: RecordRules,
+}
+
+impl Standing {
+    /// Of a session of many rounds.
+    pub(crate) fn of_rounds() -> Standing {
+        Standing {
+            stays: true,
+            ..Standing::default()
+        }
+    }
+
+    /// Whether there will be other rounds.
+    pub(crate) fn stays(&self) -> bool {
+        self.stays
+    }
+
+    /// Refuses a root that is another directory than in the round before: the path leads elsewhere
+    /// now, or something was mounted or unmounted.
+    pub(crate) fn refuse_another_root(&mut self, root: &Dir, shown: &str) -> Result<()> {
+        let stat = root
+            .stat_self()
+            .map_err(|err| Error::io("look at", shown.as_bytes(), err))?;
+        let now = (stat.dev, stat.ino);
+        if self.stays && *self.root.get_or_insert(now) != now {
+            return Err(Error::Refused(format!(
+                "{shown} is another directory than it was: something was mounted, unmounted or moved \
+                 there; bring the former back, or start the mirror anew"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The table of links for the scan that is kept, or for a new one.
+    pub(crate) fn links(&self) -> Arc<Links> {
+        match (&self.kept, self.stays) {
+            (Some(kept), _) => Arc::clone(&kept.links),
+            (None, true) => Arc::new(Links::tracked()),
+            (None, false) => Arc::default(),
+        }
+    }
+
+    /// The tree as it is now: read as far as it may have changed, or all of it.
+    pub(crate) fn scan(
+        &mut self,
+        lister: &Lister<'_>,
+        options: ScanOptions<'_>,
+        observer: &dyn Observer,
+    ) -> Result<Scan> {
+        let stale = std::mem::take(&mut self.stale);
+        let rescan = self.rescan.take();
+        self.unheard.clear();
+        let Some(mut known) = self.kept.take().filter(|kept| kept.rules == lister.rules) else {
+            lister.links.clear();
+            return scan(lister, options, observer);
+        };
+        known.scan.renew(lister, options, &stale, observer)?;
+        match rescan {
+            None => Ok(known.scan),
+            Some(Unheard::Counts) => {
+                lister.links.clear();
+                let fresh = scan(lister, options, observer)?;
+                self.unheard = known.scan.tree.differing(&fresh.tree);
+                Ok(fresh)
+            }
+            Some(Unheard::IsOverlooked) => {
+                let lister = Lister {
+                    links: &Links::default(),
+                    ..lister.clone()
+                };
+                let fresh = scan(&lister, options, observer)?;
+                self.unheard = known.scan.tree.differing(&fresh.tree);
+                Ok(known.scan)
+            }
+        }
+    }
+
+    /// Keeps a scan for the next round.
+    pub(crate) fn keep(&mut self, scan: Scan, links: Arc<Links>, rules: RecordRules) {
+        if self.stays {
+            self.kept = Some(Kept { scan, links, rules });
+        }
+    }
+}
