@@ -79,6 +79,80 @@ pub enum Event {
         /// What was done there.
         summary: Box<Summary>,
     },
+    /// How it goes in a session of many rounds.
+    Round(RoundEvent),
+}
+
+/// How it goes where a standby is kept warm, round after round.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RoundEvent {
+    /// How the source is watched.
+    Watching {
+        /// By what.
+        means: WatchMeans,
+        /// Directories that are watched.
+        directories: u64,
+    },
+    /// How long ago the oldest change was made that the standby lacks, in milliseconds; `None`: it
+    /// lacks none that is known.
+    Lacking(Option<u64>),
+    /// A round begins.
+    Began {
+        /// Whether everything is read, whatever is known.
+        full: bool,
+    },
+    /// And is over.
+    Ended {
+        /// What was done.
+        summary: Box<Summary>,
+        /// Whether everything was read, whatever was known.
+        full: bool,
+        /// What both sides digest to now, where that is the same.
+        agreed: Option<Digest>,
+    },
+    /// In so many directories a full round found what the watch had not told of.
+    Missed(u64),
+    /// The kernel had more to tell than it keeps: what it was about is read again.
+    Overflowed,
+    /// Directories of the standby in which others had changed something: the first ones, and how many
+    /// there are. None, where a full round found none.
+    Drift {
+        /// Up to [`RoundEvent::MOST_NAMED`].
+        dirs: Vec<RelPath>,
+        /// All of them.
+        total: u64,
+    },
+    /// SQLite databases that were written to while they were copied, so that their copies are not
+    /// consistent until a later round finds them at rest.
+    Torn(Vec<RelPath>),
+    /// The former states that the standby has, the newest first.
+    Generations(Vec<Generation>),
+}
+
+impl RoundEvent {
+    /// How many paths are told by name.
+    pub const MOST_NAMED: usize = 100;
+}
+
+/// By what a source is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WatchMeans {
+    /// The kernel tells of each change.
+    Inotify,
+    /// It cannot, so all is read from time to time.
+    Interval,
+}
+
+/// A former state of a standby.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation {
+    /// Its name.
+    pub id: String,
+    /// When it was made, in seconds since 1970.
+    pub made_s: u64,
+    /// Entries in it.
+    pub entries: u64,
 }
 
 /// One of several roots.

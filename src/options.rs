@@ -2,6 +2,7 @@
 //! that travel to both ends unchanged.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,61 @@ pub struct SyncOptions {
     pub rehash: bool,
     /// Send an item event for every changed entry (off saves the traffic when nobody looks).
     pub itemize: bool,
+}
+
+/// How a standby is kept warm, round after round.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirroring {
+    /// How long a file must have been left alone before it is sent.
+    pub settle: Duration,
+    /// How long a change waits at most, however often the file changes.
+    pub max_delay: Duration,
+    /// How often everything is read again.
+    pub rescan: Duration,
+    /// Where the source cannot be watched, or shall not be: how often everything is read.
+    pub interval: Duration,
+    /// Whether the source is watched.
+    pub watch: bool,
+    /// What becomes of changes that others made at the standby.
+    pub on_drift: OnDrift,
+    /// Which former states of the standby are kept, as `24h:1h,7d:1d`.
+    pub generations: Option<String>,
+    /// Whose standby it is: the plan's name, or where the source is.
+    pub name: String,
+    /// Where the source is, as `HOST:PATH`.
+    pub source: String,
+    /// The most content bytes a second through the day, instead of
+    /// [`Transfer::bandwidth_bytes_per_s`]: from which minute of the day, and how many. Sorted.
+    pub bandwidth_by_minute: Vec<(u16, Option<u64>)>,
+}
+
+impl Default for Mirroring {
+    fn default() -> Mirroring {
+        Mirroring {
+            settle: Duration::from_millis(500),
+            max_delay: Duration::from_secs(10),
+            rescan: Duration::from_secs(60 * 60),
+            interval: Duration::from_secs(60),
+            watch: true,
+            on_drift: OnDrift::Report,
+            generations: None,
+            name: String::new(),
+            source: String::new(),
+            bandwidth_by_minute: Vec::new(),
+        }
+    }
+}
+
+/// What becomes of changes that others made at a standby.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum OnDrift {
+    /// They are told, and stay until the source changes in the same directory.
+    #[default]
+    Report,
+    /// They are told and undone.
+    Restore,
+    /// They are told, and the mirror ends.
+    Stop,
 }
 
 /// Which properties are preserved and compared. Kinds, names, link targets and the content of

@@ -67,13 +67,16 @@ pub(super) fn find(root: &str) -> Result<Option<Marker>> {
 
 /// Writes or removes a root's marker.
 pub(super) fn set(root: &str, marker: Option<&Marker>) -> Result<()> {
-    let root = opened(root)?;
+    set_in(&opened(root)?, marker)
+}
+
+fn set_in(root: &Root, marker: Option<&Marker>) -> Result<()> {
     root.keeping_mtime(|| match marker {
         Some(marker) => {
             // Of what is no marker nothing needs to be kept.
             let before = read_written(&root.dir).ok().flatten();
             write(
-                &root,
+                root,
                 &Written {
                     role: marker.role,
                     plan: marker.plan.clone(),
@@ -89,6 +92,24 @@ pub(super) fn set(root: &str, marker: Option<&Marker>) -> Result<()> {
                 .and_then(|()| root.dir.sync())
                 .map_err(|err| failed("remove", &root.path, err)),
         },
+    })
+}
+
+/// Writes the marker of an open root.
+pub(crate) fn put(dir: &Dir, path: &Path, marker: &Marker) -> Result<()> {
+    set_in(&pinned(dir, path)?, Some(marker))
+}
+
+/// Removes the marker of an open root.
+pub(crate) fn take_off(dir: &Dir, path: &Path) -> Result<()> {
+    set_in(&pinned(dir, path)?, None)
+}
+
+fn pinned(dir: &Dir, path: &Path) -> Result<Root> {
+    let dir = dir.try_clone().map_err(|err| failed("open", path, err))?;
+    Ok(Root {
+        dir,
+        path: path.to_path_buf(),
     })
 }
 

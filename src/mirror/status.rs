@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::events::WatchMeans;
 use crate::protocol::errand::KeepMeans;
 
 /// The form of [`Status`] as JSON; raised when a field changes its meaning or goes.
@@ -119,16 +120,6 @@ pub struct Watch {
     pub means: WatchMeans,
     /// Directories that are watched.
     pub directories: u64,
-}
-
-/// By what a source is watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum WatchMeans {
-    /// The kernel tells of each change.
-    Inotify,
-    /// It cannot, so all is read from time to time.
-    Interval,
 }
 
 /// Counted since a mirror began.

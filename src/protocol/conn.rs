@@ -26,10 +26,10 @@ use crate::transport::LinkWriter;
 pub const CREDIT: u64 = 8 << 20;
 
 /// An idle end says so this often.
-const HEARTBEAT: Duration = Duration::from_secs(10);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// An end that is silent for so long is dead: six heartbeats.
-const STALL: Duration = Duration::from_secs(60);
+pub(super) const STALL: Duration = Duration::from_secs(60);
 
 /// How many frames may wait to be written when one more is queued in its turn: lines of a
 /// command's output, which are short.
@@ -399,7 +399,7 @@ impl<R: Read + AsFd> Inbox<R> {
     }
 }
 
-fn broken(err: io::Error) -> Error {
+pub(super) fn broken(err: io::Error) -> Error {
     Error::Connection(format!("the connection to the other end broke: {err}"))
 }
 

@@ -10,7 +10,7 @@ use crate::digest::{ContentHash, Digest};
 use crate::error::{Error, RemoteError, Result};
 use crate::events::{Event, Problem, Side, Summary};
 use crate::manifest::record::{Entry, MAX_BUCKET_BITS, RecordRules, bucket_of};
-use crate::options::SyncOptions;
+use crate::options::{Mirroring, SyncOptions};
 use crate::path::{Name, RelPath};
 
 /// The first message to an agent: what it shall be.
@@ -18,6 +18,8 @@ use crate::path::{Name, RelPath};
 pub enum Open {
     /// One end of a session.
     Session(Box<OpenSession>),
+    /// One end of a session of many rounds.
+    Rounds(Box<OpenSession>, Box<Mirroring>),
     /// Who runs [errands](crate::protocol::errand) until its input ends.
     Errands {
         /// As in a session.
@@ -137,8 +139,15 @@ pub enum FromSource {
     Event(Event),
     /// The source gives up.
     Failed(RemoteError),
-    /// Nothing more will come.
+    /// Nothing more will come: of the round, or between rounds of the session.
     Bye,
+    /// Between rounds: the next one shall begin; answered by [`FromDestination::Ready`].
+    Round {
+        /// Whether everything is read, whatever is known.
+        full: bool,
+        /// The most content bytes a second in this round.
+        bandwidth_bytes_per_s: Option<u64>,
+    },
 }
 
 impl FromSource {
@@ -219,6 +228,10 @@ pub enum FromDestination {
     Failed(RemoteError),
     /// All is done; the source may go.
     Done(Box<Summary>),
+    /// Between rounds: the next one begins.
+    Ready,
+    /// Between rounds: bring over all that changed, then say good-bye.
+    Drain,
 }
 
 /// The source's first word.

@@ -4,5 +4,6 @@
 pub mod conn;
 pub mod errand;
 pub mod frame;
+pub mod idle;
 pub mod message;
 pub mod queue;

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::events::{Cancel, Side, Silent};
@@ -14,6 +14,7 @@ use crate::protocol::frame::{
 use crate::protocol::message::{Open, OpenSession};
 use crate::session::destination::DestinationRole;
 use crate::session::errands;
+use crate::session::rounds;
 use crate::session::source::{SourceKind, SourceRole};
 use crate::transport::{Link, Whose, accept, expand_home, sweep_agents};
 
@@ -42,6 +43,10 @@ fn serve(cancel: &Cancel) -> Result<()> {
     sweep_agents();
     match read_open(&mut link)? {
         Open::Session(open) => serve_session(&open, link, cancel),
+        Open::Rounds(open, mirroring) => {
+            let root = root_of(&open);
+            told(rounds::serve(&open, &mirroring, root, link, cancel))
+        }
         Open::Errands { sudo } => errands::serve(link, whose(sudo), cancel),
     }
 }
@@ -53,35 +58,57 @@ fn whose(sudo: bool) -> Whose {
     }
 }
 
+fn root_of(open: &OpenSession) -> PathBuf {
+    PathBuf::from(OsString::from_vec(expand_home(&open.root, whose(open.sudo))))
+}
+
 fn serve_session(open: &OpenSession, link: Link, cancel: &Cancel) -> Result<()> {
-    let whose = whose(open.sudo);
-    let root = PathBuf::from(OsString::from_vec(expand_home(&open.root, whose)));
-    let summary = match open.side {
-        Side::Source => SourceRole {
-            root: &root,
-            kind: SourceKind::of(&root, open.mode),
-            options: &open.options,
-            mode: open.mode,
-            observer: &Silent,
-            cancel,
-            forwards: true,
-        }
-        .run(link.reader, link.writer),
-        Side::Destination => DestinationRole {
-            root: &root,
-            options: &open.options,
-            mode: open.mode,
-            observer: &Silent,
-            cancel,
-            forwards: true,
-            local_source: None,
-        }
-        .run(link.reader, link.writer),
-    };
-    match summary {
+    let root = root_of(open);
+    let Link { reader, writer, .. } = link;
+    told(match open.side {
+        Side::Source => source_role(open, &root, cancel).run(reader, writer),
+        Side::Destination => destination_role(open, &root, cancel).run(reader, writer),
+    })
+}
+
+/// What is left to say here once an end is over.
+fn told<T>(outcome: Result<T>) -> Result<()> {
+    match outcome {
         // The other end has been told already, and says it better there.
         Ok(_) | Err(Error::Remote(_)) => Ok(()),
         Err(err) => Err(err),
+    }
+}
+
+pub(super) fn source_role<'a>(
+    open: &'a OpenSession,
+    root: &'a Path,
+    cancel: &'a Cancel,
+) -> SourceRole<'a> {
+    SourceRole {
+        root,
+        kind: SourceKind::of(root, open.mode),
+        options: &open.options,
+        mode: open.mode,
+        observer: &Silent,
+        cancel,
+        forwards: true,
+    }
+}
+
+pub(super) fn destination_role<'a>(
+    open: &'a OpenSession,
+    root: &'a Path,
+    cancel: &'a Cancel,
+) -> DestinationRole<'a> {
+    DestinationRole {
+        root,
+        options: &open.options,
+        mode: open.mode,
+        observer: &Silent,
+        cancel,
+        forwards: true,
+        local_source: None,
     }
 }
 

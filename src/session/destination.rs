@@ -62,6 +62,7 @@ const FILES_A_TASK: usize = 64;
 const CREDIT_STEP: u64 = CREDIT / 32;
 
 /// What one session of the destination is made with.
+#[derive(Clone, Copy)]
 pub(crate) struct DestinationRole<'a> {
     /// The root on this host.
     pub(crate) root: &'a Path,

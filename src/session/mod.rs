@@ -14,6 +14,7 @@ mod local;
 mod modes;
 mod relay;
 pub(crate) mod root;
+mod rounds;
 mod source;
 mod standing;
 mod throttle;
@@ -43,6 +44,7 @@ pub(crate) use export::write_manifest;
 pub(crate) use fence::refuse_fenced;
 pub use host::Host;
 pub(crate) use modes::ModeRules;
+pub use rounds::{Keeper, Wishes, run_rounds};
 
 /// One sync, diff or verify.
 #[derive(Clone, Debug)]
@@ -83,20 +85,20 @@ fn run_between(job: &Job, observer: &dyn Observer, cancel: &Cancel) -> Result<Su
         (Location::Local(source), Location::Remote(_)) => {
             observer.observe(Event::Phase(Phase::Connecting));
             let role = source_role(job, source, observer, cancel);
-            let link = reach(job, Side::Destination, observer, cancel)?;
+            let link = reach(job, Side::Destination, observer, cancel, one_session)?;
             with_link(link, cancel, |link| role.run(link.reader, link.writer))
         }
         (Location::Remote(_), Location::Local(destination)) => {
             observer.observe(Event::Phase(Phase::Connecting));
             let role = destination_role(job, destination, None, observer, cancel);
-            let link = reach(job, Side::Source, observer, cancel)?;
+            let link = reach(job, Side::Source, observer, cancel, one_session)?;
             with_link(link, cancel, |link| role.run(link.reader, link.writer))
         }
         (Location::Remote(_), Location::Remote(_)) => {
             observer.observe(Event::Phase(Phase::Connecting));
             relay::run(
-                reach(job, Side::Source, observer, cancel)?,
-                reach(job, Side::Destination, observer, cancel)?,
+                reach(job, Side::Source, observer, cancel, one_session)?,
+                reach(job, Side::Destination, observer, cancel, one_session)?,
                 observer,
                 cancel,
             )
@@ -173,7 +175,13 @@ fn run_local(
 }
 
 /// Reaches the agent at one end of a job and tells it what it shall be.
-fn reach(job: &Job, side: Side, observer: &dyn Observer, cancel: &Cancel) -> Result<Link> {
+fn reach(
+    job: &Job,
+    side: Side,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+    open: impl FnOnce(OpenSession) -> Open,
+) -> Result<Link> {
     let location = match side {
         Side::Source => &job.source,
         Side::Destination => &job.destination,
@@ -183,17 +191,19 @@ fn reach(job: &Job, side: Side, observer: &dyn Observer, cancel: &Cancel) -> Res
     };
     let options = job.remote.of(side);
     let mut link = open_agent(remote, options, observer, cancel)?;
-    agent::send_open(
-        &mut link,
-        &Open::Session(Box::new(OpenSession {
-            side,
-            root: remote.path.clone(),
-            sudo: options.sudo,
-            options: job.options.clone(),
-            mode: job.mode,
-        })),
-    )?;
+    let what = OpenSession {
+        side,
+        root: remote.path.clone(),
+        sudo: options.sudo,
+        options: job.options.clone(),
+        mode: job.mode,
+    };
+    agent::send_open(&mut link, &open(what))?;
     Ok(link)
+}
+
+fn one_session(open: OpenSession) -> Open {
+    Open::Session(Box::new(open))
 }
 
 /// Runs a role over a link, and ends the link as the role ended.

@@ -43,6 +43,7 @@ use serving::Serving;
 use stream::Streamed;
 
 /// What one session of the source is made with.
+#[derive(Clone, Copy)]
 pub(crate) struct SourceRole<'a> {
     /// The root on this host.
     pub(crate) root: &'a Path,

@@ -126,4 +126,14 @@ impl Standing {
             self.kept = Some(Kept { scan, links, rules });
         }
     }
+
+    /// Whether a scan is kept.
+    pub(crate) fn has_scan(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// Forgets the tree, but not the root: the next scan reads everything.
+    pub(crate) fn forget(&mut self) {
+        self.kept = None;
+    }
 }

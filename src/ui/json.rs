@@ -159,6 +159,8 @@ impl Json {
                 Some(body) => body,
                 None => return,
             },
+            // A mirror has lines of its own.
+            Event::Round(_) => return,
             Event::Note(_) if self.view.detail != Detail::Verbose => return,
             Event::Note(message) => Body::Note { message },
             Event::RootBegun(root) => {

@@ -69,6 +69,7 @@ impl Report {
                 lock(&self.tally).roots.push(done);
             }
             Event::Note(_)
+            | Event::Round(_)
             | Event::RootBegun(_)
             | Event::Phase(_)
             | Event::Scanned { .. }

@@ -67,6 +67,7 @@ impl Totals {
             | Event::Churn(_)
             | Event::Warning(_)
             | Event::Note(_)
+            | Event::Round(_)
             | Event::RootDone { .. } => return false,
         }
         true

@@ -188,6 +188,9 @@ impl Ear<'_> {
                 shared.bye.put(());
                 return Ok(false);
             }
+            FromSource::Round { .. } => {
+                return Err(Error::protocol("a round within a round"));
+            }
         }
         Ok(true)
     }

@@ -1,0 +1,222 @@
+//! The destination's end of many rounds: takes part in each, and looks after the standby between
+//! them.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::error::{Error, Result};
+use crate::events::{Event, RoundEvent};
+use crate::fs::Dir;
+use crate::host::marker;
+use crate::options::{Mirroring, OnDrift};
+use crate::path::RelPath;
+use crate::protocol::errand::{Marker, MarkerRole};
+use crate::protocol::frame::decode_message;
+use crate::protocol::idle::{Idle, Woken};
+use crate::protocol::message::{FromDestination, FromSource};
+use crate::session::destination::DestinationRole;
+use crate::session::rounds::Wishes;
+use crate::session::standing::{Standing, Unheard};
+use crate::transport::{LinkReader, LinkWriter};
+
+/// A standby while a connection lasts.
+pub(super) struct DestinationRounds<'a> {
+    role: &'a DestinationRole<'a>,
+    mirroring: &'a Mirroring,
+    standing: Standing,
+    /// Whether drift was told, so that its end is told too.
+    had_drift: bool,
+}
+
+/// What the source asks for between rounds.
+enum Asked {
+    Round {
+        full: bool,
+        bandwidth_bytes_per_s: Option<u64>,
+    },
+    /// To part: all that changed has arrived.
+    Part,
+}
+
+impl<'a> DestinationRounds<'a> {
+    pub(super) fn new(role: &'a DestinationRole<'a>, mirroring: &'a Mirroring) -> Self {
+        DestinationRounds {
+            role,
+            mirroring,
+            standing: Standing::of_rounds(),
+            had_drift: false,
+        }
+    }
+
+    /// Takes part in rounds until the source parts, or an error ends them.
+    pub(super) fn run(
+        &mut self,
+        reader: &mut LinkReader,
+        writer: &mut LinkWriter,
+        wishes: &Wishes,
+    ) -> Result<()> {
+        self.refuse_contradictions()?;
+        loop {
+            let asked = self.rest(reader, writer, wishes)?;
+            let Asked::Round {
+                full,
+                bandwidth_bytes_per_s,
+            } = asked
+            else {
+                return self.let_go();
+            };
+            let mut options = self.role.options.clone();
+            options.transfer.bandwidth_bytes_per_s = bandwidth_bytes_per_s;
+            let role = DestinationRole {
+                options: &options,
+                ..*self.role
+            };
+            self.standing.rescan = full.then_some(match self.mirroring.on_drift {
+                OnDrift::Restore => Unheard::Counts,
+                OnDrift::Report | OnDrift::Stop => Unheard::IsOverlooked,
+            });
+            role.round(reader, writer, &mut self.standing)?;
+            if full {
+                self.tell_drift(reader, writer)?;
+            }
+            self.mark()?;
+        }
+    }
+
+    fn refuse_contradictions(&self) -> Result<()> {
+        if self.role.options.write.inplace && self.mirroring.generations.is_some() {
+            return Err(Error::Usage(
+                "--inplace changes files that former states share; use it without --keep"
+                    .to_string(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn rest(
+        &self,
+        reader: &mut LinkReader,
+        writer: &mut LinkWriter,
+        wishes: &Wishes,
+    ) -> Result<Asked> {
+        let mut idle = Idle::new(reader, writer, self.role.cancel);
+        let mut has_asked = false;
+        loop {
+            if wishes.is_draining() && !has_asked {
+                idle.say(&FromDestination::Drain)?;
+                has_asked = true;
+            }
+            let far = Instant::now() + Duration::from_secs(1);
+            let Woken::Said(frame) = idle.wait(None, far)? else {
+                continue;
+            };
+            match decode_message(&frame.body)? {
+                FromSource::Round {
+                    full,
+                    bandwidth_bytes_per_s,
+                } => {
+                    idle.say(&FromDestination::Ready)?;
+                    return Ok(Asked::Round {
+                        full,
+                        bandwidth_bytes_per_s,
+                    });
+                }
+                FromSource::Bye => return Ok(Asked::Part),
+                FromSource::Event(event) => self.role.observer.observe(event),
+                FromSource::Failed(error) => return Err(Error::Remote(error)),
+                _ => return Err(Error::protocol("a message out of place between rounds")),
+            }
+        }
+    }
+
+    /// Tells what others changed, as the full round that is over found it.
+    fn tell_drift(&mut self, reader: &mut LinkReader, writer: &mut LinkWriter) -> Result<()> {
+        let found = std::mem::take(&mut self.standing.unheard);
+        if found.is_empty() && !self.had_drift {
+            return Ok(());
+        }
+        self.had_drift = !found.is_empty();
+        let total = found.len() as u64;
+        let mut idle = Idle::new(reader, writer, self.role.cancel);
+        let dirs: Vec<RelPath> = found.into_iter().take(RoundEvent::MOST_NAMED).collect();
+        let first = dirs.first().map(ToString::to_string);
+        self.tell(&mut idle, RoundEvent::Drift { dirs, total })?;
+        match (self.mirroring.on_drift, first) {
+            (OnDrift::Stop, Some(first)) => {
+                let err = Error::Refused(format!(
+                    "others have changed the standby {}, in {total} directories, first in {}; the \
+                     mirror stops, as --on-drift=stop says; look at it with `cutover diff`, then \
+                     start the mirror anew",
+                    self.role.root.display(),
+                    if first.is_empty() { "." } else { &first },
+                ));
+                idle.say(&FromDestination::Failed(err.to_remote()))?;
+                Err(err)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn tell(
+        &self,
+        idle: &mut Idle<'_, LinkReader, LinkWriter>,
+        event: RoundEvent,
+    ) -> Result<()> {
+        if self.role.forwards {
+            return idle.say(&FromDestination::Event(Event::Round(event)));
+        }
+        self.role.observer.observe(Event::Round(event));
+        Ok(())
+    }
+
+    /// Marks the root as the standby that it is, unless it is marked.
+    fn mark(&self) -> Result<()> {
+        let root = self.open()?;
+        let failed = |err| Error::io("read the marker of", self.shown(), err);
+        match marker::read(&root).map_err(failed)? {
+            None => marker::put(&root, self.role.root, &self.marker()),
+            Some(found) if self.is_ours(&found) => Ok(()),
+            Some(found) if found.role == MarkerRole::Standby => Err(Error::Refused(format!(
+                "{} is the standby of {} ({}); to make it another's, remove the file {} in it",
+                self.role.root.display(),
+                found.other,
+                found.plan,
+                crate::fs::marker_name(),
+            ))),
+            // A fence is met by the next round, which says how to go on.
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// The standby is one no longer: whoever asked for that makes it live.
+    fn let_go(&self) -> Result<()> {
+        let root = self.open()?;
+        let failed = |err| Error::io("read the marker of", self.shown(), err);
+        match marker::read(&root).map_err(failed)? {
+            Some(found) if self.is_ours(&found) => marker::take_off(&root, self.role.root),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_ours(&self, found: &Marker) -> bool {
+        let Mirroring { name, source, .. } = self.mirroring;
+        found.role == MarkerRole::Standby && found.plan == *name && found.other == *source
+    }
+
+    fn marker(&self) -> Marker {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Marker {
+            role: MarkerRole::Standby,
+            plan: self.mirroring.name.clone(),
+            other: self.mirroring.source.clone(),
+            since_s: since.map_or(0, |since| since.as_secs()),
+        }
+    }
+
+    fn open(&self) -> Result<Dir> {
+        Dir::open_root(self.role.root).map_err(|err| Error::io("open", self.shown(), err))
+    }
+
+    fn shown(&self) -> &[u8] {
+        self.role.root.as_os_str().as_encoded_bytes()
+    }
+}

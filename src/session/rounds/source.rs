@@ -1,0 +1,433 @@
+//! The source's end of many rounds: hears what changes, waits until it has settled, and begins a
+//! round with what may have changed.
+
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+use std::sync::Mutex;
+use std::time::{Duration, Instant, SystemTime};
+
+
+use crate::error::{Error, Result};
+use crate::events::{Event, Phase, RoundEvent, Summary, Warning, WatchMeans};
+use crate::fs::Dir;
+use crate::manifest::scan::Stale;
+use crate::options::{Mirroring, SyncOptions};
+use crate::path::RelPath;
+use crate::protocol::frame::decode_message;
+use crate::protocol::idle::{Idle, Woken};
+use crate::protocol::message::{FromDestination, FromSource};
+use crate::session::rounds::Wishes;
+use crate::session::rounds::torn::Torn;
+use crate::session::source::SourceRole;
+use crate::session::standing::{Standing, Unheard};
+use crate::transport::{LinkReader, LinkWriter};
+use crate::watch::{Dirty, MarkError, Now, Pending, Reach, Watcher};
+
+/// A source that is watched. Outlives the connections that its rounds run over.
+pub(crate) struct SourceRounds {
+    /// `None` where all is read from time to time instead.
+    watcher: Option<Watcher>,
+    pending: Pending,
+    standing: Standing,
+    torn: Torn,
+    /// When everything was read the last time, over whatever connection.
+    read_all: Option<Instant>,
+    /// What was said of it last: saying it again would tell nobody anything.
+    lacking: Option<SystemTime>,
+    /// Why it is not watched, until that has been said.
+    unwatched: Option<String>,
+}
+
+/// What a round reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    /// Everything.
+    Full,
+    /// What changed.
+    Changes,
+}
+
+/// Whom the rounds tell how it goes.
+type Tell<'a> = &'a dyn Fn(RoundEvent);
+
+impl SourceRounds {
+    /// A source that is not watched yet: the first round marks what it reads.
+    pub(crate) fn new(mirroring: &Mirroring) -> SourceRounds {
+        let watcher = match mirroring.watch {
+            true => Watcher::new().map_err(|err| err.to_string()).map(Some),
+            false => Ok(None),
+        };
+        let unwatched = watcher.as_ref().err().cloned();
+        SourceRounds {
+            watcher: watcher.unwrap_or_default(),
+            pending: Pending::new(mirroring.settle, mirroring.max_delay),
+            standing: Standing::of_rounds(),
+            torn: Torn::default(),
+            read_all: None,
+            lacking: None,
+            unwatched,
+        }
+    }
+
+    /// Runs rounds over a link until a wish or an error ends them.
+    pub(super) fn run(
+        &mut self,
+        role: &SourceRole<'_>,
+        mirroring: &Mirroring,
+        reader: &mut LinkReader,
+        writer: &mut LinkWriter,
+        wishes: &Wishes,
+    ) -> Result<()> {
+        // Of what was sent over another link nobody here knows what of it arrived.
+        self.standing.forget();
+        let mut is_first = true;
+        let mut drains = false;
+        loop {
+            drains |= wishes.is_draining();
+            let extent = {
+                let mut idle = Idle::new(reader, writer, role.cancel);
+                let mut rest = Rest {
+                    role,
+                    idle: &mut idle,
+                    drains: &mut drains,
+                };
+                let Some(extent) = self.rest(&mut rest, mirroring, wishes, is_first)? else {
+                    return rest.idle.say(&FromSource::Bye);
+                };
+                self.begin(&mut rest, mirroring, extent)?;
+                extent
+            };
+            self.round(role, mirroring, reader, writer, extent)?;
+            is_first = false;
+        }
+    }
+
+    /// Waits until a round is due; `None` once nothing is left to bring over and no more is wanted.
+    fn rest(
+        &mut self,
+        rest: &mut Rest<'_, '_>,
+        mirroring: &Mirroring,
+        wishes: &Wishes,
+        is_first: bool,
+    ) -> Result<Option<Extent>> {
+        loop {
+            *rest.drains |= wishes.is_draining();
+            self.hear(&mut |event| rest.tell(event))?;
+            let drains = *rest.drains;
+            if is_first || !self.standing.has_scan() {
+                return Ok(Some(Extent::Full));
+            }
+            let now = Instant::now();
+            if self.pending.due().is_some_and(|due| due <= now || drains) {
+                return Ok(Some(Extent::Changes));
+            }
+            if drains {
+                return Ok(None);
+            }
+            let read_all = self.read_all.unwrap_or(now);
+            let rescan = read_all + self.between_full_rounds(mirroring);
+            if rescan <= now {
+                return Ok(Some(Extent::Full));
+            }
+            let until = self.pending.due().map_or(rescan, |due| due.min(rescan));
+            let other = self.watcher.as_ref().map(AsFd::as_fd);
+            if let Woken::Said(frame) = rest.idle.wait(other, until)? {
+                rest.take(decode_message(&frame.body)?)?;
+            }
+        }
+    }
+
+    fn between_full_rounds(&self, mirroring: &Mirroring) -> Duration {
+        match self.watcher {
+            Some(_) => mirroring.rescan,
+            None => mirroring.interval.min(mirroring.rescan),
+        }
+    }
+
+    /// Has the destination begin a round.
+    fn begin(
+        &mut self,
+        rest: &mut Rest<'_, '_>,
+        mirroring: &Mirroring,
+        extent: Extent,
+    ) -> Result<()> {
+        let full = extent == Extent::Full;
+        rest.tell(RoundEvent::Began { full });
+        rest.idle.say(&FromSource::Round {
+            full,
+            bandwidth_bytes_per_s: bandwidth(mirroring, rest.role.options, minute_of_the_day()),
+        })?;
+        loop {
+            let far = Instant::now() + Duration::from_secs(1);
+            if let Woken::Said(frame) = rest.idle.wait(None, far)?
+                && rest.take(decode_message(&frame.body)?)?
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Runs one round. Whatever it does not bring over is to be brought over still.
+    fn round(
+        &mut self,
+        role: &SourceRole<'_>,
+        mirroring: &Mirroring,
+        reader: &mut LinkReader,
+        writer: &mut LinkWriter,
+        extent: Extent,
+    ) -> Result<()> {
+        let full = extent == Extent::Full;
+        let dirty = match extent {
+            Extent::Full => self.pending.take_all(),
+            Extent::Changes => self.pending.take_ready(Instant::now()),
+        };
+        self.standing.stale = stale(&dirty);
+        self.standing.rescan = full.then_some(Unheard::Counts);
+        let options = with_bandwidth(mirroring, role.options);
+        let role = SourceRole {
+            options: &options,
+            ..*role
+        };
+        let outcome = self.round_with_marks(&role, reader, writer, full);
+        let summary = match outcome {
+            Ok(summary) => summary,
+            Err(err) => {
+                self.pending.put_back(dirty);
+                return Err(err);
+            }
+        };
+        let mut idle = Idle::new(reader, writer, role.cancel);
+        let mut events = Vec::new();
+        self.hear(&mut |event| {
+            events.push(event);
+            Ok(())
+        })?;
+        if summary.churn > 0 {
+            self.again(&dirty);
+        }
+        events.extend(self.outcome(&role, summary, &dirty, full));
+        for event in events {
+            tell(&role, &mut idle, event)?;
+        }
+        if let Some(message) = self.unwatched.take() {
+            let warning = Event::Warning(Warning {
+                topic: "watch".to_string(),
+                entries: 0,
+                message,
+            });
+            tell_event(&role, &mut idle, warning)?;
+        }
+        Ok(())
+    }
+
+    fn round_with_marks(
+        &mut self,
+        role: &SourceRole<'_>,
+        reader: &mut LinkReader,
+        writer: &mut LinkWriter,
+        full: bool,
+    ) -> Result<Summary> {
+        let failed: Mutex<Option<MarkError>> = Mutex::default();
+        let began = Instant::now();
+        let outcome = match &self.watcher {
+            Some(watcher) => {
+                let mark = |dir: &Dir, path: &RelPath| match watcher.mark(dir, path) {
+                    Ok(()) => {}
+                    // It went meanwhile, which is heard where it was.
+                    Err(MarkError::Io(_)) => {}
+                    Err(err) => {
+                        failed.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(err);
+                    }
+                };
+                if full {
+                    watcher.begin_rescan();
+                }
+                let outcome = role.round(reader, writer, &mut self.standing, Some(&mark));
+                if full && outcome.is_ok() && self.standing.has_scan() {
+                    watcher.end_rescan();
+                }
+                outcome
+            }
+            None => role.round(reader, writer, &mut self.standing, None),
+        };
+        if let Some(err) = failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
+            self.unwatched = Some(format!(
+                "the source is not watched, but read from time to time: {err}"
+            ));
+            self.watcher = None;
+        }
+        // A first copy into nothing reads no tree that could be kept.
+        if full && outcome.is_ok() && self.standing.has_scan() {
+            self.read_all = Some(began);
+        }
+        outcome
+    }
+
+    /// What a round that is over has to tell.
+    fn outcome(
+        &mut self,
+        role: &SourceRole<'_>,
+        summary: Summary,
+        dirty: &Dirty,
+        full: bool,
+    ) -> Vec<RoundEvent> {
+        let mut events = Vec::new();
+        if full && self.standing.has_scan() {
+            events.push(match &self.watcher {
+                Some(watcher) => RoundEvent::Watching {
+                    means: WatchMeans::Inotify,
+                    directories: watcher.directories(),
+                },
+                None => RoundEvent::Watching {
+                    means: WatchMeans::Interval,
+                    directories: 0,
+                },
+            });
+        }
+        if self.watcher.is_some() {
+            let unheard = self.standing.unheard.iter();
+            // What changed while it was being read again was not missed.
+            let missed = unheard.filter(|dir| !self.pending.contains(dir)).count() as u64;
+            events.extend((missed > 0).then_some(RoundEvent::Missed(missed)));
+        }
+        if let Ok(root) = Dir::open_root(role.root) {
+            let sent: BTreeSet<_> = dirty.iter().map(|(dir, _)| dir.clone()).collect();
+            let changed: Vec<_> = self.pending.names().collect();
+            let torn = self.torn.take(&root, (!full).then_some(&sent), &changed);
+            events.extend(torn.map(RoundEvent::Torn));
+        }
+        let same = summary.is_complete() && summary.destination_digest == summary.digest;
+        events.push(RoundEvent::Ended {
+            agreed: summary.digest.filter(|_| same),
+            summary: Box::new(summary),
+            full,
+        });
+        self.lacking = self.pending.oldest();
+        events.push(RoundEvent::Lacking(self.lacking.map(age_ms)));
+        events
+    }
+
+    /// Has what would not hold still looked at again once it has settled.
+    fn again(&mut self, dirty: &Dirty) {
+        let now = Now::by_clocks();
+        for (dir, _) in dirty.iter() {
+            self.pending.note(dir, None, now);
+        }
+    }
+
+    /// Hears what changed while nobody can be told but who watches here.
+    pub(super) fn listen(&mut self, tell: Tell<'_>) {
+        // What cannot be heard now is found by the full round that comes first.
+        let _ = self.hear(&mut |event| {
+            tell(event);
+            Ok(())
+        });
+    }
+
+    /// Takes in what the kernel has to tell.
+    fn hear(&mut self, tell: &mut dyn FnMut(RoundEvent) -> Result<()>) -> Result<()> {
+        let Some(watcher) = &self.watcher else {
+            return Ok(());
+        };
+        let heard = watcher
+            .read(&mut self.pending)
+            .map_err(|err| Error::io("hear changes of", b"the source", err))?;
+        if heard.overflowed {
+            tell(RoundEvent::Overflowed)?;
+        }
+        let oldest = self.pending.oldest();
+        if oldest != self.lacking {
+            self.lacking = oldest;
+            tell(RoundEvent::Lacking(oldest.map(age_ms)))?;
+        }
+        Ok(())
+    }
+}
+
+/// The source between two rounds.
+struct Rest<'a, 'b> {
+    role: &'a SourceRole<'a>,
+    idle: &'a mut Idle<'b, LinkReader, LinkWriter>,
+    /// Whether what changed shall be brought over, and then no more.
+    drains: &'a mut bool,
+}
+
+impl Rest<'_, '_> {
+    /// Takes what the destination says between rounds; `true` where it is ready for one.
+    fn take(&mut self, message: FromDestination) -> Result<bool> {
+        match message {
+            FromDestination::Ready => return Ok(true),
+            FromDestination::Drain => *self.drains = true,
+            FromDestination::Event(event) => self.role.observer.observe(event),
+            FromDestination::Failed(error) => return Err(Error::Remote(error)),
+            _ => return Err(Error::protocol("a message out of place between rounds")),
+        }
+        Ok(false)
+    }
+
+    fn tell(&mut self, event: RoundEvent) -> Result<()> {
+        tell(self.role, self.idle, event)
+    }
+}
+
+/// Tells who watches, here or through the other end.
+fn tell(
+    role: &SourceRole<'_>,
+    idle: &mut Idle<'_, LinkReader, LinkWriter>,
+    event: RoundEvent,
+) -> Result<()> {
+    if let RoundEvent::Began { full: true } = event {
+        tell_event(role, idle, Event::Phase(Phase::Scanning))?;
+    }
+    tell_event(role, idle, Event::Round(event))
+}
+
+fn tell_event(
+    role: &SourceRole<'_>,
+    idle: &mut Idle<'_, LinkReader, LinkWriter>,
+    event: Event,
+) -> Result<()> {
+    if role.forwards {
+        return idle.say(&FromSource::Event(event));
+    }
+    role.observer.observe(event);
+    Ok(())
+}
+
+fn stale(dirty: &Dirty) -> Stale {
+    let mut stale = Stale::default();
+    for (path, reach) in dirty.iter() {
+        match reach {
+            Reach::Listing => stale.dirs.insert(path.clone()),
+            Reach::Subtree => stale.trees.insert(path.clone()),
+        };
+    }
+    stale
+}
+
+fn age_ms(since: SystemTime) -> u64 {
+    let age = SystemTime::now().duration_since(since).unwrap_or_default();
+    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The options with the bandwidth of this minute.
+fn with_bandwidth(mirroring: &Mirroring, options: &SyncOptions) -> SyncOptions {
+    let mut options = options.clone();
+    options.transfer.bandwidth_bytes_per_s = bandwidth(mirroring, &options, minute_of_the_day());
+    options
+}
+
+/// The most content bytes a second at a minute of the day. Before the first entry the last one of
+/// the day before holds.
+fn bandwidth(mirroring: &Mirroring, options: &SyncOptions, minute: u16) -> Option<u64> {
+    let table = &mirroring.bandwidth_by_minute;
+    let now = table.iter().rev().find(|(from, _)| *from <= minute);
+    match now.or(table.last()) {
+        Some((_, limit)) => *limit,
+        None => options.transfer.bandwidth_bytes_per_s,
+    }
+}
+
+fn minute_of_the_day() -> u16 {
+    0
+}
