@@ -28,3 +28,4 @@ pub mod switch;
 pub mod transport;
 pub mod ui;
 pub mod units;
+pub mod watch;

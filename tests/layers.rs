@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 10] = [
         "error", "events", "path", "digest", "entry", "options", "units",
     ],
     &["filter", "fs", "delta"],
-    &["manifest", "transport"],
+    &["manifest", "transport", "watch"],
     &["protocol", "apply"],
     &["host"],
     &["session"],
