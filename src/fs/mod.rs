@@ -9,6 +9,7 @@
 mod acl;
 mod as_user;
 mod child;
+mod clock;
 mod copy;
 mod dir;
 mod fake_entry;
@@ -18,6 +19,8 @@ mod memory;
 mod meta;
 mod mounts;
 mod own;
+mod places;
+mod priority;
 mod probe;
 mod process;
 mod rights;
@@ -33,6 +36,7 @@ mod xattr;
 pub use acl::Acl;
 pub use as_user::as_user;
 pub use child::lead_session;
+pub use clock::LocalTime;
 pub use copy::{
     Copied, CopyMeans, Sparse, advise_dont_need, advise_sequential, allocate, clone_file,
     copy_content, copy_range, data_ranges, next_data_range, punch_hole, set_len,
@@ -45,6 +49,8 @@ pub use memory::create_in_memory;
 pub use meta::{Target, set_mode, set_mtime, set_owner};
 pub use mounts::{Mounts, unescape_mountinfo};
 pub use own::{is_own_name, kept_name, marker_name, trash_name};
+pub use places::{Places, is_private_dir, make_private_dir};
+pub use priority::{IoPriority, set_io_priority, set_nice};
 pub use probe::{Abilities, probe, probe_untouched, shows_writes, source_granularity};
 pub use process::{Process, boot_id};
 pub use rights::{may_list, may_make_entries, may_read};

@@ -1,12 +1,12 @@
 //! The system calls that neither `rustix` nor the standard library has yet, and so the only
-//! `unsafe` of `fs` on trees: those that reach modes and extended attributes by directory and name.
-//! None follows a symlink.
+//! `unsafe` of `fs` on trees: those that reach modes and extended attributes by directory and name,
+//! of which none follows a symlink; and the one that puts a thread in line for the disks.
 //!
-//! They fail with `ENOSYS` on older kernels (`fchmodat2` came with Linux 6.6, the rest with 6.13);
+//! The former fail with `ENOSYS` on older kernels (`fchmodat2` came with Linux 6.6, the rest with 6.13);
 //! who calls has another way.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_long, c_uint};
+use std::ffi::{CStr, c_int, c_long, c_uint};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -21,6 +21,29 @@ const SETXATTRAT: c_long = 463;
 const GETXATTRAT: c_long = 464;
 const LISTXATTRAT: c_long = 465;
 const REMOVEXATTRAT: c_long = 466;
+
+/// Older than that; an architecture that is not here has the call and no priorities from us.
+#[cfg(target_arch = "x86_64")]
+const IOPRIO_SET: c_long = 251;
+#[cfg(any(
+    target_arch = "aarch64",
+    target_arch = "riscv64",
+    target_arch = "loongarch64"
+))]
+const IOPRIO_SET: c_long = 30;
+#[cfg(not(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "riscv64",
+    target_arch = "loongarch64"
+)))]
+const IOPRIO_SET: c_long = -1;
+
+/// `IOPRIO_WHO_PROCESS`: with 0 for who, the calling thread.
+const IOPRIO_WHO_PROCESS: c_int = 1;
+
+/// Bits of a priority below its class.
+const IOPRIO_CLASS_SHIFT: c_int = 13;
 
 const AT_SYMLINK_NOFOLLOW: c_uint = 0x100;
 
@@ -108,6 +131,15 @@ pub(super) fn remove_xattr_at(dir: BorrowedFd<'_>, name: &Name, attribute: &[u8]
         // of ours.
         unsafe { xattr_at(REMOVEXATTRAT, dir, name, rest) }
     })?;
+    Ok(())
+}
+
+/// `ioprio_set` for the calling thread.
+pub(super) fn set_io_priority(class: c_int, level: u8) -> Result<()> {
+    let priority = class << IOPRIO_CLASS_SHIFT | c_int::from(level);
+    let own: c_int = 0;
+    // SAFETY: the call takes three numbers and touches no memory of ours.
+    check(unsafe { syscall(IOPRIO_SET, IOPRIO_WHO_PROCESS, own, priority) })?;
     Ok(())
 }
 

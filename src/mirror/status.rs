@@ -1,6 +1,7 @@
 //! What a mirror tells of itself: plain values, the same for a terminal, for scripts, for a page and
 //! for metrics.
 
+use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -168,6 +169,13 @@ pub struct Sample {
 }
 
 impl RootStatus {
+    /// Whether the standby is being kept and is what it should be.
+    pub fn is_fine(&self) -> bool {
+        !matches!(self.state, State::Waiting | State::Stopped)
+            && self.drift_total == 0
+            && self.problems_total == 0
+    }
+
     /// How old the oldest change is that the standby lacks; zero where it lacks none.
     pub fn lag(&self, now: SystemTime) -> Duration {
         let Some(oldest_ms) = self.oldest_change_ms else {
@@ -178,7 +186,33 @@ impl RootStatus {
     }
 }
 
+impl Status {
+    /// Whether nothing needs anybody's attention.
+    pub fn is_fine(&self) -> bool {
+        self.roots.iter().all(RootStatus::is_fine)
+    }
+}
+
+/// A time for people: `2026-11-22T21:15:00Z`; empty where it is beyond all years.
+pub fn moment(at_s: u64) -> String {
+    let mut text = String::new();
+    if let Some(at) = UNIX_EPOCH.checked_add(Duration::from_secs(at_s)) {
+        // It writes nothing of a year that it cannot write.
+        let _ = write!(text, "{}", humantime::format_rfc3339_seconds(at));
+    }
+    text
+}
+
 impl State {
+    /// All of them.
+    pub const ALL: [State; 5] = [
+        State::Scanning,
+        State::Syncing,
+        State::Watching,
+        State::Waiting,
+        State::Stopped,
+    ];
+
     /// The word for it.
     pub fn word(self) -> &'static str {
         match self {

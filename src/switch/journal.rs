@@ -21,6 +21,7 @@ use super::report::Found;
 use super::step::Step;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::fs::Places;
 use crate::plan::{Loaded, Resolved};
 
 /// The journal's own form; another one is not read.
@@ -397,17 +398,13 @@ fn taken(path: &Path) -> Error {
 /// Where the journals are, and the reports beside them: `cutover/switch` in the user's state
 /// directory, made if it is not there.
 pub fn reports_dir() -> Result<PathBuf> {
-    let base = std::env::var_os("XDG_STATE_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state")))
-        .ok_or_else(|| {
-            Error::Usage(
-                "neither XDG_STATE_HOME nor HOME is set, so there is no place for the journal; \
-                 set one of them"
-                    .to_string(),
-            )
-        })?;
+    let base = Places::of_user().state.ok_or_else(|| {
+        Error::Usage(
+            "neither XDG_STATE_HOME nor HOME is set, so there is no place for the journal; set \
+             one of them"
+                .to_string(),
+        )
+    })?;
     let dir = base.join("cutover/switch");
     std::fs::create_dir_all(&dir)
         .map_err(|err| Error::io("create", dir.as_os_str().as_bytes(), err))?;

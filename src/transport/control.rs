@@ -2,13 +2,11 @@
 //! on the far host, so the directory must be ours alone.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, Metadata};
-use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::fs::{Places, make_private_dir};
 
 /// The longest path that ssh can make a socket of: `sun_path` has 108 bytes with its NUL, and ssh
 /// first binds a name with a dot and 16 random characters more.
@@ -40,12 +38,12 @@ impl ControlDir {
         let uid = rustix::process::geteuid().as_raw();
         let candidates = match chosen {
             Some(dir) => vec![dir.to_path_buf()],
-            None => candidates(|name| std::env::var_os(name), uid),
+            None => candidates(Places::of_user(), uid),
         };
         candidates
             .into_iter()
             .filter(|dir| dir.as_os_str().len() + NAME_BYTES <= SOCKET_PATH_MAX_BYTES)
-            .find(|dir| is_private(dir, uid).unwrap_or(false))
+            .find(|dir| make_private_dir(dir).unwrap_or(false))
             .map(ControlDir)
             .ok_or_else(|| {
                 Error::Connection(
@@ -69,29 +67,14 @@ impl ControlDir {
 
 /// Where the directory may be, best first. The runtime directory is gone at logout, as a
 /// connection should be; a home may be on a filesystem without sockets, or too long.
-fn candidates(env: impl Fn(&str) -> Option<OsString>, uid: u32) -> Vec<PathBuf> {
-    let absolute = |name| {
-        env(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    let runtime = absolute("XDG_RUNTIME_DIR");
-    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
-    let mut dirs: Vec<PathBuf> = [runtime, state]
+fn candidates(places: Places, uid: u32) -> Vec<PathBuf> {
+    let mut dirs: Vec<PathBuf> = [places.runtime, places.state]
         .into_iter()
         .flatten()
         .map(|dir| dir.join("cutover/ssh"))
         .collect();
     dirs.push(PathBuf::from(format!("/tmp/cutover-{uid}")));
     dirs
-}
-
-/// Makes `dir` unless it is there, and looks at what is there: in `/tmp` anyone may have been
-/// first, with a directory of his own or a symlink.
-fn is_private(dir: &Path, uid: u32) -> io::Result<bool> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let found: Metadata = dir.symlink_metadata()?;
-    Ok(found.is_dir() && found.uid() == uid && found.mode() & 0o077 == 0)
 }
 
 /// A path as ssh's `-S` takes it: it expands `%` sequences.
@@ -107,41 +90,22 @@ pub(super) fn as_ssh_argument(socket: &Path) -> OsString {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
     use super::*;
 
     #[test]
     fn runtime_directory_comes_first_and_tmp_last() {
-        let env = |name: &str| match name {
-            "XDG_RUNTIME_DIR" => Some("/run/user/7".into()),
-            "XDG_STATE_HOME" => Some("relative".into()),
-            "HOME" => Some("/home/me".into()),
-            _ => None,
+        let places = Places {
+            runtime: Some("/run/user/7".into()),
+            state: Some("/home/me/.local/state".into()),
         };
         let expected = [
             "/run/user/7/cutover/ssh",
             "/home/me/.local/state/cutover/ssh",
             "/tmp/cutover-7",
         ];
-        assert_eq!(candidates(env, 7), expected.map(PathBuf::from));
-        assert_eq!(candidates(|_| None, 7), [PathBuf::from("/tmp/cutover-7")]);
-    }
-
-    #[test]
-    fn directory_of_others_is_not_used() {
-        let temp = tempfile::tempdir().unwrap();
-        let uid = temp.path().metadata().unwrap().uid();
-        let dir = temp.path().join("a/b");
-        assert!(is_private(&dir, uid).unwrap());
-        assert!(!is_private(&dir, uid + 1).unwrap());
-
-        let link = temp.path().join("link");
-        symlink(&dir, &link).unwrap();
-        assert!(!is_private(&link, uid).unwrap_or(false));
-
-        std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o750)).unwrap();
-        assert!(!is_private(&dir, uid).unwrap());
+        assert_eq!(candidates(places, 7), expected.map(PathBuf::from));
+        let nowhere = Places::of(|_| None);
+        assert_eq!(candidates(nowhere, 7), [PathBuf::from("/tmp/cutover-7")]);
     }
 
     #[test]
