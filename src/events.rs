@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::entry::EntryKind;
 use crate::error::Error;
+use crate::options::KeepMeans;
 use crate::path::RelPath;
 
 /// Receives a run's events.
@@ -151,6 +152,8 @@ pub struct Generation {
     pub id: String,
     /// When it was made, in seconds since 1970.
     pub made_s: u64,
+    /// How.
+    pub means: KeepMeans,
     /// Entries in it.
     pub entries: u64,
 }

@@ -39,6 +39,20 @@ pub struct SyncOptions {
     pub itemize: bool,
 }
 
+/// How a state is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeepMeans {
+    /// By reflinks where the filesystem can, else by hard links.
+    Auto,
+    /// Files that share blocks.
+    Reflink,
+    /// Files with a second name: a sync replaces files, so it does not change them. A service
+    /// that writes in place does; a restore tells then.
+    HardLink,
+    /// Copies.
+    Copy,
+}
+
 /// How a standby is kept warm, round after round.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mirroring {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::RemoteError;
+pub use crate::options::KeepMeans;
 use crate::protocol::message::RootIdentity;
 
 /// One thing to do or to find out. Each variant names its answer.
@@ -440,19 +441,6 @@ pub enum Probe {
     },
 }
 
-/// How a state is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum KeepMeans {
-    /// By reflinks where the filesystem can, else by hard links.
-    Auto,
-    /// Files that share blocks.
-    Reflink,
-    /// Files with a second name: a sync replaces files, so it does not change them. A service
-    /// that writes in place does; [`Answer::Restored`] tells then.
-    HardLink,
-    /// Copies.
-    Copy,
-}
 
 /// How a source is fenced off beside its marker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

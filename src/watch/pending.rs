@@ -198,6 +198,25 @@ impl Pending {
         self.everything.is_none() && self.dirs.is_empty()
     }
 
+    /// Whether a directory is among what waits, by itself or with all of a tree.
+    pub fn contains(&self, dir: &RelPath) -> bool {
+        let is_in_tree = |top: &RelPath| {
+            let all = self.dirs.get(top).and_then(|waiting| waiting.all);
+            all.is_some_and(|change| change.reach == Reach::Subtree)
+        };
+        let above = std::iter::successors(Some(dir.clone()), RelPath::parent);
+        self.everything.is_some() || self.dirs.contains_key(dir) || above.into_iter().any(|top| is_in_tree(&top))
+    }
+
+    /// The entries that wait, where they are kept apart.
+    pub fn names(&self) -> impl Iterator<Item = (RelPath, Name)> {
+        let dirs = self.dirs.iter();
+        dirs.flat_map(|(dir, waiting)| {
+            let names = waiting.names.keys();
+            names.map(|name| (dir.clone(), name.clone()))
+        })
+    }
+
     /// When the oldest of all changes was heard of: how far a copy may be behind.
     pub fn oldest(&self) -> Option<SystemTime> {
         self.changes().map(|change| change.since).min()

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
 use crate::events::{Event, RoundEvent};
-use crate::fs::Dir;
+use crate::fs::{Dir, is_gone, marker_name};
 use crate::host::marker;
 use crate::options::{Mirroring, OnDrift};
-use crate::path::RelPath;
+use crate::path::{RelPath, escape};
 use crate::protocol::errand::{Marker, MarkerRole};
 use crate::protocol::frame::decode_message;
 use crate::protocol::idle::{Idle, Woken};
@@ -54,7 +54,12 @@ impl<'a> DestinationRounds<'a> {
         writer: &mut LinkWriter,
         wishes: &Wishes,
     ) -> Result<()> {
-        self.refuse_contradictions()?;
+        let allowed = self.refuse_contradictions().and_then(|()| self.refuse_anothers());
+        if let Err(err) = allowed {
+            let mut idle = Idle::new(reader, writer, self.role.cancel);
+            idle.say(&FromDestination::Failed(err.to_remote()))?;
+            return Err(err);
+        }
         loop {
             let asked = self.rest(reader, writer, wishes)?;
             let Asked::Round {
@@ -168,33 +173,51 @@ impl<'a> DestinationRounds<'a> {
         Ok(())
     }
 
+    /// Refuses a root that is the standby of another source.
+    fn refuse_anothers(&self) -> Result<()> {
+        match self.found_marker()? {
+            Some((_, found)) if found.role == MarkerRole::Standby && !self.is_ours(&found) => {
+                Err(Error::Refused(format!(
+                    "{} is the standby of {} ({}); to make it another's, remove the file {} in it",
+                    self.role.root.display(),
+                    escape(found.other.as_bytes()),
+                    escape(found.plan.as_bytes()),
+                    marker_name(),
+                )))
+            }
+            // A fence is met by the first round, which says how to go on.
+            _ => Ok(()),
+        }
+    }
+
     /// Marks the root as the standby that it is, unless it is marked.
     fn mark(&self) -> Result<()> {
-        let root = self.open()?;
-        let failed = |err| Error::io("read the marker of", self.shown(), err);
-        match marker::read(&root).map_err(failed)? {
-            None => marker::put(&root, self.role.root, &self.marker()),
-            Some(found) if self.is_ours(&found) => Ok(()),
-            Some(found) if found.role == MarkerRole::Standby => Err(Error::Refused(format!(
-                "{} is the standby of {} ({}); to make it another's, remove the file {} in it",
-                self.role.root.display(),
-                found.other,
-                found.plan,
-                crate::fs::marker_name(),
-            ))),
-            // A fence is met by the next round, which says how to go on.
-            Some(_) => Ok(()),
+        if self.found_marker()?.is_none() {
+            let root = Dir::open_root(self.role.root);
+            let root = root.map_err(|err| Error::io("open", self.shown(), err))?;
+            marker::put(&root, self.role.root, &self.marker())?;
         }
+        Ok(())
     }
 
     /// The standby is one no longer: whoever asked for that makes it live.
     fn let_go(&self) -> Result<()> {
-        let root = self.open()?;
-        let failed = |err| Error::io("read the marker of", self.shown(), err);
-        match marker::read(&root).map_err(failed)? {
-            Some(found) if self.is_ours(&found) => marker::take_off(&root, self.role.root),
+        match self.found_marker()? {
+            Some((root, found)) if self.is_ours(&found) => {
+                marker::take_off(&root, self.role.root)
+            }
             _ => Ok(()),
         }
+    }
+
+    fn found_marker(&self) -> Result<Option<(Dir, Marker)>> {
+        let root = match Dir::open_root(self.role.root) {
+            Err(err) if is_gone(&err) => return Ok(None),
+            root => root.map_err(|err| Error::io("open", self.shown(), err))?,
+        };
+        let found = marker::read(&root);
+        let found = found.map_err(|err| Error::io("read the marker of", self.shown(), err))?;
+        Ok(found.map(|found| (root, found)))
     }
 
     fn is_ours(&self, found: &Marker) -> bool {
@@ -210,10 +233,6 @@ impl<'a> DestinationRounds<'a> {
             other: self.mirroring.source.clone(),
             since_s: since.map_or(0, |since| since.as_secs()),
         }
-    }
-
-    fn open(&self) -> Result<Dir> {
-        Dir::open_root(self.role.root).map_err(|err| Error::io("open", self.shown(), err))
     }
 
     fn shown(&self) -> &[u8] {

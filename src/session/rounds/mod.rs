@@ -30,9 +30,10 @@ pub(crate) use source::SourceRounds;
 pub struct Wishes(Arc<AtomicBool>);
 
 impl Wishes {
-    /// Wishes that all that changed is brought over, and then no more: the rounds end well.
-    pub fn drain(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    /// Wishes, or no longer wishes, that all that changed is brought over, and then no more: the
+    /// rounds end well.
+    pub fn drain(&self, wished: bool) {
+        self.0.store(wished, Ordering::Relaxed);
     }
 
     fn is_draining(&self) -> bool {

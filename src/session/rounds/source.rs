@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, Result};
 use crate::events::{Event, Phase, RoundEvent, Summary, Warning, WatchMeans};
-use crate::fs::Dir;
+use crate::fs::{Dir, LocalTime};
 use crate::manifest::scan::Stale;
 use crate::options::{Mirroring, SyncOptions};
 use crate::path::RelPath;
@@ -81,23 +81,27 @@ impl SourceRounds {
         // Of what was sent over another link nobody here knows what of it arrived.
         self.standing.forget();
         let mut is_first = true;
-        let mut drains = false;
+        let mut far_drains = false;
         loop {
-            drains |= wishes.is_draining();
-            let extent = {
+            let (extent, drains) = {
                 let mut idle = Idle::new(reader, writer, role.cancel);
                 let mut rest = Rest {
                     role,
                     idle: &mut idle,
-                    drains: &mut drains,
+                    wishes,
+                    far_drains: &mut far_drains,
                 };
-                let Some(extent) = self.rest(&mut rest, mirroring, wishes, is_first)? else {
+                let Some(extent) = self.rest(&mut rest, mirroring, is_first)? else {
                     return rest.idle.say(&FromSource::Bye);
                 };
                 self.begin(&mut rest, mirroring, extent)?;
-                extent
+                (extent, rest.drains())
             };
-            self.round(role, mirroring, reader, writer, extent)?;
+            let dirty = match (extent, drains) {
+                (Extent::Changes, false) => self.pending.take_ready(Instant::now()),
+                _ => self.pending.take_all(),
+            };
+            self.round(role, mirroring, (reader, writer), extent, dirty)?;
             is_first = false;
         }
     }
@@ -107,13 +111,11 @@ impl SourceRounds {
         &mut self,
         rest: &mut Rest<'_, '_>,
         mirroring: &Mirroring,
-        wishes: &Wishes,
         is_first: bool,
     ) -> Result<Option<Extent>> {
         loop {
-            *rest.drains |= wishes.is_draining();
             self.hear(&mut |event| rest.tell(event))?;
-            let drains = *rest.drains;
+            let drains = rest.drains();
             if is_first || !self.standing.has_scan() {
                 return Ok(Some(Extent::Full));
             }
@@ -152,7 +154,7 @@ impl SourceRounds {
         extent: Extent,
     ) -> Result<()> {
         let full = extent == Extent::Full;
-        rest.tell(RoundEvent::Began { full });
+        rest.tell(RoundEvent::Began { full })?;
         rest.idle.say(&FromSource::Round {
             full,
             bandwidth_bytes_per_s: bandwidth(mirroring, rest.role.options, minute_of_the_day()),
@@ -172,15 +174,11 @@ impl SourceRounds {
         &mut self,
         role: &SourceRole<'_>,
         mirroring: &Mirroring,
-        reader: &mut LinkReader,
-        writer: &mut LinkWriter,
+        (reader, writer): (&mut LinkReader, &mut LinkWriter),
         extent: Extent,
+        dirty: Dirty,
     ) -> Result<()> {
         let full = extent == Extent::Full;
-        let dirty = match extent {
-            Extent::Full => self.pending.take_all(),
-            Extent::Changes => self.pending.take_ready(Instant::now()),
-        };
         self.standing.stale = stale(&dirty);
         self.standing.rescan = full.then_some(Unheard::Counts);
         let options = with_bandwidth(mirroring, role.options);
@@ -348,16 +346,21 @@ impl SourceRounds {
 struct Rest<'a, 'b> {
     role: &'a SourceRole<'a>,
     idle: &'a mut Idle<'b, LinkReader, LinkWriter>,
-    /// Whether what changed shall be brought over, and then no more.
-    drains: &'a mut bool,
+    wishes: &'a Wishes,
+    /// Whether the other end wishes that all that changed is brought over, and then no more.
+    far_drains: &'a mut bool,
 }
 
 impl Rest<'_, '_> {
+    fn drains(&self) -> bool {
+        self.wishes.is_draining() || *self.far_drains
+    }
+
     /// Takes what the destination says between rounds; `true` where it is ready for one.
     fn take(&mut self, message: FromDestination) -> Result<bool> {
         match message {
             FromDestination::Ready => return Ok(true),
-            FromDestination::Drain => *self.drains = true,
+            FromDestination::Drain => *self.far_drains = true,
             FromDestination::Event(event) => self.role.observer.observe(event),
             FromDestination::Failed(error) => return Err(Error::Remote(error)),
             _ => return Err(Error::protocol("a message out of place between rounds")),
@@ -428,6 +431,7 @@ fn bandwidth(mirroring: &Mirroring, options: &SyncOptions, minute: u16) -> Optio
     }
 }
 
+/// Minutes since midnight, by the clock on this host's wall.
 fn minute_of_the_day() -> u16 {
-    0
+    LocalTime::at(SystemTime::now()).map_or(0, |now| now.minute)
 }
