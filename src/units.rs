@@ -40,6 +40,16 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Parses a pause: milliseconds (`500ms`), or what [`parse_duration`] takes.
+pub fn parse_pause(text: &str) -> Result<Duration, String> {
+    match text.strip_suffix("ms").map(str::parse) {
+        None => parse_duration(text),
+        Some(Ok(0)) => Err("it must be at least one millisecond".to_owned()),
+        Some(Ok(ms)) => Ok(Duration::from_millis(ms)),
+        Some(Err(_)) => Err("give a whole number with ms, s, m, h or d, like 500ms".to_owned()),
+    }
+}
+
 fn parse_amount(text: &str, default_unit: u64) -> Result<u64, String> {
     let (number, offset) = match text {
         _ if text.ends_with("+1") => (&text[..text.len() - 2], 1),
@@ -182,6 +192,9 @@ mod tests {
         assert_eq!(parse_duration("10m"), secs(600));
         assert_eq!(parse_duration("2h"), secs(7200));
         assert_eq!(parse_duration("1d"), secs(86_400));
+        assert_eq!(parse_pause("1500ms"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_pause("2s"), secs(2));
+        assert!(parse_pause("0ms").is_err() && parse_pause("ms").is_err());
         for text in [
             "",
             "0",

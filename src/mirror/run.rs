@@ -139,7 +139,9 @@ impl Mirror {
             let ended = self.attend(&threads, &runs, &cancel);
             let mut outcome = Ok(ended);
             for run in runs {
-                let run = run.join().unwrap_or_else(|_| Err(Error::protocol("a root panicked")));
+                let run = run
+                    .join()
+                    .unwrap_or_else(|_| Err(Error::protocol("a root panicked")));
                 match run {
                     Err(err) if err.class() != ErrorClass::Interrupted => {
                         outcome = outcome.and(Err(err));
@@ -173,7 +175,9 @@ impl Mirror {
                     false => Ended::Reloads,
                 };
             }
-            threads.iter().for_each(|thread| thread.wishes.drain(seen.drain));
+            threads
+                .iter()
+                .for_each(|thread| thread.wishes.drain(seen.drain));
             if seen.drain && self.is_handed_over(threads) {
                 cancel.cancel();
                 return Ended::HandedOver;
@@ -220,7 +224,10 @@ impl Thread {
     }
 
     fn set_hindrance(&self, reason: Option<String>) {
-        *self.hindrance.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+        *self
+            .hindrance
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = reason;
     }
 }
 

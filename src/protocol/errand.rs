@@ -441,7 +441,6 @@ pub enum Probe {
     },
 }
 
-
 /// How a source is fenced off beside its marker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FenceMeans {

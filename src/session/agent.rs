@@ -59,7 +59,10 @@ fn whose(sudo: bool) -> Whose {
 }
 
 fn root_of(open: &OpenSession) -> PathBuf {
-    PathBuf::from(OsString::from_vec(expand_home(&open.root, whose(open.sudo))))
+    PathBuf::from(OsString::from_vec(expand_home(
+        &open.root,
+        whose(open.sudo),
+    )))
 }
 
 fn serve_session(open: &OpenSession, link: Link, cancel: &Cancel) -> Result<()> {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::cli::flags::{
-    CompareFlags, DeleteFlags, FidelityFlags, OutputFlags, OwnershipFlags, PreviewFlags,
-    RemoteFlags, SAID_BY_A_PLAN, SelectionFlags, TransferFlags,
+    BandwidthFlag, CompareFlags, DeleteFlags, FidelityFlags, KeepFlags, OutputFlags,
+    OwnershipFlags, PreviewFlags, RemoteFlags, SAID_BY_A_PLAN, SelectionFlags, TransferFlags,
 };
 use crate::cli::run::observed;
 use crate::error::Error;
@@ -44,7 +44,7 @@ pub(crate) struct SyncCommand {
         long,
         value_name = "FILE",
         conflicts_with_all = SAID_BY_A_PLAN,
-        conflicts_with_all = ["explain", "DeleteFlags", "CompareFlags", "TransferFlags"]
+        conflicts_with_all = ["explain", "DeleteFlags", "KeepFlags", "CompareFlags", "BandwidthFlag", "TransferFlags"]
     )]
     plan: Option<PathBuf>,
 
@@ -68,6 +68,9 @@ pub(crate) struct SyncCommand {
     delete: DeleteFlags,
 
     #[command(flatten)]
+    keep: KeepFlags,
+
+    #[command(flatten)]
     compare: CompareFlags,
 
     #[command(flatten)]
@@ -78,6 +81,9 @@ pub(crate) struct SyncCommand {
 
     #[command(flatten)]
     transfer: TransferFlags,
+
+    #[command(flatten)]
+    bandwidth: BandwidthFlag,
 
     #[command(flatten)]
     remote: RemoteFlags,
@@ -144,7 +150,7 @@ impl SyncCommand {
             compare: self.compare.compare(),
             selection: self.selection.selection()?,
             delete: self.delete.delete(),
-            keep: self.delete.keep(),
+            keep: self.keep.keep(),
             transfer: self.transfer.transfer(),
             write: self.transfer.write(),
             dry_run: self.preview.dry_run,
@@ -152,6 +158,7 @@ impl SyncCommand {
             itemize: self.preview.items(),
             ..SyncOptions::default()
         };
+        options.transfer.bandwidth_bytes_per_s = self.bandwidth.limit();
         self.ownership.apply_to(&mut options);
         Ok(options)
     }

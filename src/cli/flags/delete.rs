@@ -9,7 +9,7 @@ use clap::{ArgGroup, Args};
 
 use crate::options::{Delete, DeleteLimit, Keep, Trash};
 
-/// Deletion and what is kept of it.
+/// What is deleted.
 #[derive(Clone, Debug, Args)]
 #[command(
     next_help_heading = "Deletion",
@@ -33,7 +33,12 @@ pub(crate) struct DeleteFlags {
     /// 100, is refused. 0 to 18446744073709551615, or 0% to 100%.
     #[arg(long, value_name = "N|P%", value_parser = DeleteLimit::from_str, requires = "deletion")]
     max_delete: Option<DeleteLimit>,
+}
 
+/// Where deleted and replaced entries go.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Deletion")]
+pub(crate) struct KeepFlags {
     /// Move deleted and replaced entries to DIR instead of away
     ///
     /// Each run gets a folder of its own in it. DIR is on the destination's host and filesystem,
@@ -59,8 +64,10 @@ impl DeleteFlags {
             max: self.max_delete,
         })
     }
+}
 
-    /// What is kept of it.
+impl KeepFlags {
+    /// What is kept.
     pub(crate) fn keep(&self) -> Keep {
         Keep {
             trash: self.trash.as_ref().map(|dir| match dir {
@@ -104,7 +111,7 @@ mod tests {
     }
 
     fn keep(args: &[&str]) -> Keep {
-        parse::<DeleteFlags>(args).unwrap().keep()
+        parse::<KeepFlags>(args).unwrap().keep()
     }
 
     #[test]

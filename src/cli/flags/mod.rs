@@ -3,6 +3,7 @@
 mod compare;
 mod delete;
 mod fidelity;
+mod mirror;
 mod output;
 mod ownership;
 mod remote;
@@ -10,13 +11,14 @@ mod selection;
 mod transfer;
 
 pub(crate) use compare::{CompareFlags, RehashFlag};
-pub(crate) use delete::DeleteFlags;
+pub(crate) use delete::{DeleteFlags, KeepFlags};
 pub(crate) use fidelity::FidelityFlags;
+pub(crate) use mirror::MirrorFlags;
 pub(crate) use output::{OutputFlags, PreviewFlags};
 pub(crate) use ownership::OwnershipFlags;
 pub(crate) use remote::{ConnectionFlags, RemoteFlags};
 pub(crate) use selection::{FilterFlags, SelectionFlags};
-pub(crate) use transfer::TransferFlags;
+pub(crate) use transfer::{BandwidthFlag, TransferFlags};
 
 /// What a command with `--plan` does not take beside it: a plan says all of this itself. Ids of
 /// arguments and of groups of them, as clap names both; a group that holds another is empty.

@@ -12,7 +12,7 @@ const MIN_BLOCK_BYTES: u64 = 2 << 10;
 /// The largest delta block, in bytes: above it one changed byte costs too much.
 const MAX_BLOCK_BYTES: u64 = 256 << 10;
 
-/// Delta, rate, compression, durability.
+/// Delta, compression, durability.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Transfer")]
 pub(crate) struct TransferFlags {
@@ -34,12 +34,6 @@ pub(crate) struct TransferFlags {
     #[arg(short = 'B', long, value_name = "SIZE", value_parser = parse_block_size)]
     block_size: Option<u32>,
 
-    /// Send at most RATE of content a second, in KiB or with a unit (1.5M)
-    ///
-    /// Units as for --max-size; 0 is no limit, which is the default.
-    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
-    bwlimit: Option<u64>,
-
     /// When to compress what is sent
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     compress: CompressWhen,
@@ -58,6 +52,24 @@ pub(crate) struct TransferFlags {
     /// new, and so does everyone after an interrupted run, until it is repeated.
     #[arg(long)]
     inplace: bool,
+}
+
+/// How much may be sent.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Transfer")]
+pub(crate) struct BandwidthFlag {
+    /// Send at most RATE of content a second, in KiB or with a unit (1.5M)
+    ///
+    /// Units as for --max-size; 0 is no limit, which is the default.
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    bwlimit: Option<u64>,
+}
+
+impl BandwidthFlag {
+    /// The most content bytes a second.
+    pub(crate) fn limit(&self) -> Option<u64> {
+        self.bwlimit.filter(|&rate| rate > 0)
+    }
 }
 
 /// `--compress`.
@@ -94,7 +106,7 @@ impl TransferFlags {
                 (false, false) => DeltaMode::Auto,
             },
             block_bytes: self.block_size,
-            bandwidth_bytes_per_s: self.bwlimit.filter(|&rate| rate > 0),
+            bandwidth_bytes_per_s: None,
             compress: match self.compress {
                 _ if self.compress_always => Compress::Always,
                 CompressWhen::Auto => Compress::Auto,
@@ -165,7 +177,11 @@ mod tests {
 
     #[test]
     fn the_rate_is_in_kib_and_zero_is_no_limit() {
-        let rate = |value| transfer(&["--bwlimit", value]).bandwidth_bytes_per_s;
+        let rate = |value| {
+            parse::<BandwidthFlag>(&["--bwlimit", value])
+                .unwrap()
+                .limit()
+        };
         assert_eq!(rate("100"), Some(102_400));
         assert_eq!(rate("1.5m"), Some(3 << 19));
         assert_eq!(rate("0"), None);

@@ -54,7 +54,9 @@ impl<'a> DestinationRounds<'a> {
         writer: &mut LinkWriter,
         wishes: &Wishes,
     ) -> Result<()> {
-        let allowed = self.refuse_contradictions().and_then(|()| self.refuse_anothers());
+        let allowed = self
+            .refuse_contradictions()
+            .and_then(|()| self.refuse_anothers());
         if let Err(err) = allowed {
             let mut idle = Idle::new(reader, writer, self.role.cancel);
             idle.say(&FromDestination::Failed(err.to_remote()))?;
@@ -161,11 +163,7 @@ impl<'a> DestinationRounds<'a> {
         }
     }
 
-    fn tell(
-        &self,
-        idle: &mut Idle<'_, LinkReader, LinkWriter>,
-        event: RoundEvent,
-    ) -> Result<()> {
+    fn tell(&self, idle: &mut Idle<'_, LinkReader, LinkWriter>, event: RoundEvent) -> Result<()> {
         if self.role.forwards {
             return idle.say(&FromDestination::Event(Event::Round(event)));
         }
@@ -203,9 +201,7 @@ impl<'a> DestinationRounds<'a> {
     /// The standby is one no longer: whoever asked for that makes it live.
     fn let_go(&self) -> Result<()> {
         match self.found_marker()? {
-            Some((root, found)) if self.is_ours(&found) => {
-                marker::take_off(&root, self.role.root)
-            }
+            Some((root, found)) if self.is_ours(&found) => marker::take_off(&root, self.role.root),
             _ => Ok(()),
         }
     }

@@ -81,7 +81,9 @@ pub fn run_rounds(
             observer.observe(Event::Phase(Phase::Connecting));
             let role = source_role(job, source, observer, cancel);
             let link = reach_for_rounds(job, Side::Destination, mirroring, observer, cancel)?;
-            let rounds = keeper.source.get_or_insert_with(|| SourceRounds::new(mirroring));
+            let rounds = keeper
+                .source
+                .get_or_insert_with(|| SourceRounds::new(mirroring));
             with_link(link, cancel, |reader, writer| {
                 rounds.run(&role, mirroring, reader, writer, wishes)
             })
@@ -97,7 +99,8 @@ pub fn run_rounds(
         (Location::Remote(_), Location::Remote(_)) => {
             observer.observe(Event::Phase(Phase::Connecting));
             let source = reach_for_rounds(job, Side::Source, mirroring, observer, cancel)?;
-            let destination = reach_for_rounds(job, Side::Destination, mirroring, observer, cancel)?;
+            let destination =
+                reach_for_rounds(job, Side::Destination, mirroring, observer, cancel)?;
             relay::run(source, destination, observer, cancel).map(drop)
         }
     };
@@ -151,7 +154,9 @@ fn run_here(
         SourceKind::Manifest => return Err(no_tree(source)),
     };
     let receiving = destination_role(job, destination, Some(&local), observer, cancel);
-    let rounds = keeper.source.get_or_insert_with(|| SourceRounds::new(mirroring));
+    let rounds = keeper
+        .source
+        .get_or_insert_with(|| SourceRounds::new(mirroring));
     let (near, far) = pair().map_err(|err| Error::io("connect", b"both ends", err))?;
     let (near_guard, far_guard) = (near.guard, far.guard);
     let outcome = thread::scope(|scope| {
@@ -165,7 +170,8 @@ fn run_here(
             rounds.run(&mut reader, &mut writer, &Wishes::default())
         });
         let join = |end: thread::ScopedJoinHandle<'_, Result<()>>| {
-            end.join().unwrap_or_else(|_| Err(Error::protocol("a role panicked")))
+            end.join()
+                .unwrap_or_else(|_| Err(Error::protocol("a role panicked")))
         };
         // Each end reports the other's error as it heard it; the first-hand one is better.
         match (join(sent), join(received)) {

@@ -6,7 +6,6 @@ use std::os::fd::AsFd;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
-
 use crate::error::{Error, Result};
 use crate::events::{Event, Phase, RoundEvent, Summary, Warning, WatchMeans};
 use crate::fs::{Dir, LocalTime};
@@ -98,7 +97,10 @@ impl SourceRounds {
                 (extent, rest.drains())
             };
             let dirty = match (extent, drains) {
-                (Extent::Changes, false) => self.pending.take_ready(Instant::now()),
+                // What is nearly due comes along: a rename between two directories is one change.
+                (Extent::Changes, false) => self
+                    .pending
+                    .take_ready(Instant::now() + mirroring.settle / 4),
                 _ => self.pending.take_all(),
             };
             self.round(role, mirroring, (reader, writer), extent, dirty)?;
@@ -234,7 +236,10 @@ impl SourceRounds {
                     // It went meanwhile, which is heard where it was.
                     Err(MarkError::Io(_)) => {}
                     Err(err) => {
-                        failed.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(err);
+                        failed
+                            .lock()
+                            .unwrap_or_else(|e| e.into_inner())
+                            .get_or_insert(err);
                     }
                 };
                 if full {

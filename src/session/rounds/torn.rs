@@ -28,9 +28,11 @@ impl Torn {
     ) -> Option<Vec<RelPath>> {
         let was_sent = |dir: &RelPath| sent.is_none_or(|sent| sent.contains(dir));
         let before = self.0.clone();
-        self.0.retain(|path| !was_sent(&path.parent().unwrap_or_default()));
+        self.0
+            .retain(|path| !was_sent(&path.parent().unwrap_or_default()));
         let hit = changed.iter().filter(|(dir, _)| was_sent(dir));
-        self.0.extend(hit.filter_map(|(dir, name)| database(root, dir, name)));
+        self.0
+            .extend(hit.filter_map(|(dir, name)| database(root, dir, name)));
         (self.0 != before).then(|| self.0.iter().cloned().collect())
     }
 }
@@ -38,7 +40,9 @@ impl Torn {
 /// The database that an entry is, or is beside.
 fn database(root: &Dir, dir: &RelPath, name: &Name) -> Option<RelPath> {
     let bytes = name.as_bytes();
-    let stem = COMPANIONS.iter().find_map(|suffix| bytes.strip_suffix(*suffix));
+    let stem = COMPANIONS
+        .iter()
+        .find_map(|suffix| bytes.strip_suffix(*suffix));
     let name = match stem {
         Some(stem) => Name::new(stem).ok()?,
         None => name.clone(),
@@ -56,7 +60,11 @@ mod tests {
     #[test]
     fn a_database_is_torn_until_a_round_finds_it_at_rest() {
         let base = tempfile::tempdir().unwrap();
-        std::fs::write(base.path().join("app.db"), [HEADER.as_slice(), &[0; 84]].concat()).unwrap();
+        std::fs::write(
+            base.path().join("app.db"),
+            [HEADER.as_slice(), &[0; 84]].concat(),
+        )
+        .unwrap();
         std::fs::write(base.path().join("notes"), "text").unwrap();
         let root = Dir::open_root(base.path()).unwrap();
         let change = |name: &str| (RelPath::root(), Name::new(name.as_bytes()).unwrap());
@@ -66,7 +74,11 @@ mod tests {
         let now = torn.take(&root, None, &[change("app.db-wal"), change("app.db")]);
         assert_eq!(now, Some(vec![path]));
         let elsewhere = BTreeSet::from([RelPath::new(b"d").unwrap()]);
-        assert_eq!(torn.take(&root, Some(&elsewhere), &[]), None, "not sent again");
+        assert_eq!(
+            torn.take(&root, Some(&elsewhere), &[]),
+            None,
+            "not sent again"
+        );
         assert_eq!(torn.take(&root, None, &[]), Some(Vec::new()));
     }
 }
