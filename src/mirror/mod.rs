@@ -11,4 +11,6 @@ mod last;
 pub mod page;
 pub mod requests;
 pub mod running;
+pub mod schedule;
+pub mod service;
 pub mod status;
