@@ -203,6 +203,25 @@ fn a_module_uses_only_modules_above_it() {
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
 }
 
+/// Where the engine's blocking threads end: what is in `transport` and the mirror's page.
+fn may_be_asynchronous(file: &str) -> bool {
+    file.starts_with("transport/") || file.starts_with("mirror/page")
+}
+
+#[test]
+fn only_transport_and_the_page_know_tokio() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut knowing = Vec::new();
+    for (file, (_, text)) in sources(&src) {
+        if without_comments_and_strings(&text).contains("tokio::") {
+            knowing.push(file);
+        }
+    }
+    assert!(!knowing.is_empty());
+    knowing.retain(|file| !may_be_asynchronous(file));
+    assert!(knowing.is_empty(), "{knowing:?}");
+}
+
 /// The rows of the Markdown table whose first column is a layer's number.
 fn layers_of(markdown: &str) -> Vec<Vec<String>> {
     let rows = markdown.lines().filter_map(|line| {

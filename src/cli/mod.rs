@@ -21,7 +21,8 @@ use crate::ui::printable;
 
 use commands::{
     AgentCommand, BundleCommand, CompletionsCommand, DiffCommand, ExplainCommand, ManCommand,
-    ManifestCommand, PlanCommand, RollbackCommand, SwitchCommand, SyncCommand, VerifyCommand,
+    ManifestCommand, PlanCommand, RollbackCommand, StatusCommand, SwitchCommand, SyncCommand,
+    VerifyCommand,
 };
 
 pub use exit::exit_code;
@@ -33,7 +34,8 @@ or without a slash at the end.
 
 Exit codes:
   0    done; for diff and verify: no difference
-  1    diff and verify: the two sides differ, or a bundle and its manifest
+  1    diff and verify: the two sides differ, or a bundle and its manifest; status: a mirror needs
+       attention, or there is none
   2    the command line makes no sense, or not with what is there
   3    some entries failed, and the rest is done; or the run could not begin or go on
   4    some entries changed while they were copied; the rest is done
@@ -72,6 +74,7 @@ enum Command {
     Plan(PlanCommand),
     Switch(Box<SwitchCommand>),
     Rollback(Box<RollbackCommand>),
+    Status(StatusCommand),
     Explain(ExplainCommand),
     Completions(CompletionsCommand),
     Man(ManCommand),
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Plan(plan) => plan.run(),
         Command::Switch(switch) => switch.run(),
         Command::Rollback(rollback) => rollback.run(),
+        Command::Status(status) => status.run(),
         Command::Explain(explain) => explain.run(),
         Command::Completions(completions) => completions.run(&mut Cli::command()),
         Command::Man(man) => man.run(Cli::command()),

@@ -15,6 +15,8 @@ pub mod page;
 pub mod requests;
 mod run;
 pub mod running;
+pub mod schedule;
+pub mod service;
 pub mod status;
 
 pub use run::{Ended, Mirror, MirrorObserver, MirrorRoot, SilentMirror};

@@ -2,8 +2,8 @@
 //! duplex byte stream, made in this process ([`pair`]), to an agent on another host or in a
 //! container ([`open_agent`]), or in that agent itself ([`accept`]).
 //!
-//! The engine reads and writes blocking descriptors. `tokio`, which `openssh` needs, stays
-//! within this module and runs only while an agent is started or ended.
+//! The engine reads and writes blocking descriptors. Of `tokio`, which `openssh`
+//! needs, nothing leaves this module, and it runs only while an agent is started or ended.
 
 mod agent;
 mod cache;

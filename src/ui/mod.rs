@@ -9,6 +9,7 @@ mod plan;
 mod progress;
 mod report;
 mod screen;
+mod status;
 mod steps;
 mod summary;
 mod tally;
@@ -31,6 +32,7 @@ use screen::Screen;
 
 pub use human::printable;
 pub use plan::{Colours, findings_json, findings_table, plan_json, plan_text};
+pub use status::{status_json, status_lines, status_text};
 pub use steps::Steps;
 
 /// What the run is for, as far as its words differ.

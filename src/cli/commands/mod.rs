@@ -8,16 +8,17 @@ mod explain;
 mod manifest;
 mod plan;
 mod planned;
+mod status;
 mod switch;
 mod sync;
 
 use std::ffi::OsString;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use crate::error::Error;
 use crate::transport::Location;
-use crate::ui::Reach;
 use crate::ui::itemize::Direction;
+use crate::ui::{Colours, Reach};
 
 pub(super) use agent::AgentCommand;
 pub(super) use bundle::BundleCommand;
@@ -26,6 +27,7 @@ pub(super) use docs::{CompletionsCommand, ManCommand};
 pub(super) use explain::ExplainCommand;
 pub(super) use manifest::ManifestCommand;
 pub(super) use plan::PlanCommand;
+pub(super) use status::StatusCommand;
 pub(super) use switch::{RollbackCommand, SwitchCommand};
 pub(super) use sync::SyncCommand;
 
@@ -62,5 +64,14 @@ fn print(text: &[u8]) -> Result<(), Error> {
             Err(Error::io("write to", "standard output", err))
         }
         _ => Ok(()),
+    }
+}
+
+/// Colours are for eyes, and for those who want them (<https://no-color.org>).
+fn colours() -> Colours {
+    let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    match io::stdout().is_terminal() && !is_unwanted {
+        true => Colours::Some,
+        false => Colours::None,
     }
 }

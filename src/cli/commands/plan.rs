@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -14,9 +14,9 @@ use crate::cli::signals;
 use crate::error::{Error, ErrorClass};
 use crate::events::{Cancel, Silent};
 use crate::plan::{self, Finding, Hosts, Loaded, Verdict, preset};
-use crate::ui::{Colours, findings_json, findings_table, plan_json, plan_text};
+use crate::ui::{findings_json, findings_table, plan_json, plan_text};
 
-use super::print;
+use super::{colours, print};
 
 /// Write, show or check a plan: roots, hosts, commands and checks of a move
 ///
@@ -219,14 +219,5 @@ impl CheckCommand {
         let findings = plan::preflight(&resolved, &mut hosts, cancel)?;
         hosts.finish()?;
         Ok(findings)
-    }
-}
-
-/// Colours are for eyes, and for those who want them (<https://no-color.org>).
-fn colours() -> Colours {
-    let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    match io::stdout().is_terminal() && !is_unwanted {
-        true => Colours::Some,
-        false => Colours::None,
     }
 }
