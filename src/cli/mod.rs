@@ -20,8 +20,9 @@ use crate::error::{Error, ErrorClass};
 use crate::ui::printable;
 
 use commands::{
-    AgentCommand, BundleCommand, CompletionsCommand, DiffCommand, ExplainCommand, ManCommand,
-    ManifestCommand, PlanCommand, RollbackCommand, SwitchCommand, SyncCommand, VerifyCommand,
+    AgentCommand, BundleCommand, CompletionsCommand, DiffCommand, ExplainCommand,
+    GenerationsCommand, ManCommand, ManifestCommand, PlanCommand, RollbackCommand, SwitchCommand,
+    SyncCommand, VerifyCommand,
 };
 
 pub use exit::exit_code;
@@ -72,6 +73,7 @@ enum Command {
     Plan(PlanCommand),
     Switch(Box<SwitchCommand>),
     Rollback(Box<RollbackCommand>),
+    Generations(GenerationsCommand),
     Explain(ExplainCommand),
     Completions(CompletionsCommand),
     Man(ManCommand),
@@ -96,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Plan(plan) => plan.run(),
         Command::Switch(switch) => switch.run(),
         Command::Rollback(rollback) => rollback.run(),
+        Command::Generations(generations) => generations.run(),
         Command::Explain(explain) => explain.run(),
         Command::Completions(completions) => completions.run(&mut Cli::command()),
         Command::Man(man) => man.run(Cli::command()),
