@@ -11,11 +11,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::super::root::{self, Root};
 use super::make::{self, Form};
-use super::shelf::{self, BACK, FROZEN, Shelf, Step};
+use super::shelf::{self, BACK, Shelf, Step};
 use crate::apply::RootLock;
 use crate::error::{Error, Result};
 use crate::events::Cancel;
-use crate::fs::{self, Dir, Target};
+use crate::fs::Dir;
 use crate::path::escape;
 use crate::protocol::errand::{
     Generation, GenerationsAnswer, GenerationsErrand, KeepMeans, Made, Shelved,
@@ -64,8 +64,7 @@ pub(crate) fn make_if_due(
     let state = shelf.add(&id, |partial| {
         make::make(&root, partial, (KeepMeans::Auto, Form::Frozen), cancel)
     })?;
-    fs::set_mode(&Target::Dir(&shelf.folder(&id)?), FROZEN)
-        .map_err(|err| shelf.failed("set the mode of", &id, err))?;
+    shelf.freeze(&id)?;
     Ok(Some(Made {
         generation: Generation {
             made_s: seconds(now),

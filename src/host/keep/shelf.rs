@@ -11,7 +11,7 @@ use super::super::root::Root;
 use super::checked;
 use super::remove::remove_tree;
 use crate::error::{Error, Result};
-use crate::fs::{self, Dir, Users};
+use crate::fs::{self, Dir, Target, Users};
 use crate::manifest::record::Entry;
 use crate::path::{Name, RelPath, escape};
 use crate::protocol::errand::KeepMeans;
@@ -33,6 +33,9 @@ pub(super) const BACK: &str = "-back";
 
 /// The mode of a folder of ours that shall stay as it is: its owner can look into it.
 pub(super) const FROZEN: u16 = 0o500;
+
+/// The same of a file in it.
+const FROZEN_FILE: u16 = 0o400;
 
 /// The shelf of a root.
 pub(super) struct Shelf<'a> {
@@ -217,6 +220,17 @@ impl<'a> Shelf<'a> {
             .rename_noreplace(&named(id, ""), &self.dir, &named(to, ""))
             .and_then(|()| self.dir.sync())
             .map_err(|err| self.failed("rename", id, err))
+    }
+
+    /// Takes the right to write to what tells of a state. Its tree has been frozen by its maker.
+    pub(super) fn freeze(&self, id: &str) -> Result<()> {
+        let freeze = |folder: &Dir| {
+            for name in [state_name(), index_name()] {
+                fs::set_mode(&Target::Entry(folder, &name), FROZEN_FILE)?;
+            }
+            fs::set_mode(&Target::Dir(folder), FROZEN)
+        };
+        freeze(&self.folder(id)?).map_err(|err| self.failed("set the mode of", id, err))
     }
 
     /// Where a state is.

@@ -75,7 +75,7 @@ struct Former {
 /// Where it is told what the entries are.
 enum Place {
     /// In the index.
-    Index(Peekable<Records>, String),
+    Index(Box<Peekable<Records>>, String),
     /// In the tree itself.
     Tree(Root),
 }
@@ -92,7 +92,7 @@ impl Former {
         Ok(Former {
             own: shelf.state(id)?.and_then(|state| state.root),
             place: Place::Index(
-                Records::open(shelf.index(id)?).peekable(),
+                Box::new(Records::open(shelf.index(id)?).peekable()),
                 shelf.path(id).to_string_lossy().into_owned(),
             ),
             _lock: Some(lock),
