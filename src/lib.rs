@@ -23,6 +23,7 @@ pub mod options;
 pub mod path;
 pub mod plan;
 pub mod protocol;
+pub mod retention;
 pub mod session;
 pub mod switch;
 pub mod transport;

@@ -8,7 +8,14 @@ use std::path::Path;
 /// The table of `doc/design.md`, section "Layers".
 const LAYERS: [&[&str]; 10] = [
     &[
-        "error", "events", "path", "digest", "entry", "options", "units",
+        "error",
+        "events",
+        "path",
+        "digest",
+        "entry",
+        "options",
+        "retention",
+        "units",
     ],
     &["filter", "fs", "delta"],
     &["manifest", "transport", "watch"],

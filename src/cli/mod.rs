@@ -20,9 +20,9 @@ use crate::error::{Error, ErrorClass};
 use crate::ui::printable;
 
 use commands::{
-    AgentCommand, BundleCommand, CompletionsCommand, DiffCommand, ExplainCommand, ManCommand,
-    ManifestCommand, PlanCommand, RollbackCommand, StatusCommand, SwitchCommand, SyncCommand,
-    VerifyCommand,
+    AgentCommand, BundleCommand, CompletionsCommand, DiffCommand, ExplainCommand,
+    GenerationsCommand, ManCommand, ManifestCommand, MirrorCommand, PlanCommand, RollbackCommand,
+    StatusCommand, SwitchCommand, SyncCommand, VerifyCommand,
 };
 
 pub use exit::exit_code;
@@ -74,7 +74,9 @@ enum Command {
     Plan(PlanCommand),
     Switch(Box<SwitchCommand>),
     Rollback(Box<RollbackCommand>),
+    Mirror(Box<MirrorCommand>),
     Status(StatusCommand),
+    Generations(GenerationsCommand),
     Explain(ExplainCommand),
     Completions(CompletionsCommand),
     Man(ManCommand),
@@ -99,7 +101,9 @@ pub fn main() -> ExitCode {
         Command::Plan(plan) => plan.run(),
         Command::Switch(switch) => switch.run(),
         Command::Rollback(rollback) => rollback.run(),
+        Command::Mirror(mirror) => mirror.run(),
         Command::Status(status) => status.run(),
+        Command::Generations(generations) => generations.run(),
         Command::Explain(explain) => explain.run(),
         Command::Completions(completions) => completions.run(&mut Cli::command()),
         Command::Man(man) => man.run(Cli::command()),

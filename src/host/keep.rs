@@ -3,11 +3,14 @@
 //! `doc/format.md` has the layout, `doc/crash-safety.md` what is on disk when the power goes.
 
 mod absent;
+mod copier;
+pub(crate) mod generations;
 mod index;
 mod make;
 mod remove;
 mod restore;
 mod shelf;
+mod walk;
 
 use std::io;
 
@@ -21,6 +24,7 @@ use crate::manifest::record::{Entry, RecordRules};
 use crate::options::{self, Fidelity, Trash};
 use crate::path::{Name, RelPath, escape};
 use crate::protocol::errand::{Answer, KeepMeans};
+use make::Form;
 use shelf::{Shelf, Step};
 
 pub(super) use restore::restore;
@@ -30,7 +34,7 @@ const ID_MAX: usize = 100;
 
 /// Keeps a root's present state. A state that is kept already stays as it is.
 pub(super) fn keep(root: &str, id: &str, means: KeepMeans, cancel: &Cancel) -> Result<Answer> {
-    let id = checked(id)?;
+    let id = free_name(id)?;
     let path = root::absolute(root)?;
     let nothing = || {
         let means = match means {
@@ -58,7 +62,9 @@ pub(super) fn keep(root: &str, id: &str, means: KeepMeans, cancel: &Cancel) -> R
                 root.shown()
             )));
         }
-        None => shelf.add(&id, |partial| make::make(&root, partial, means, cancel))?,
+        None => shelf.add(&id, |partial| {
+            make::make(&root, partial, (means, Form::Whole), cancel)
+        })?,
     };
     Ok(Answer::Kept {
         means: state.means,
@@ -89,37 +95,44 @@ pub(super) fn discard(root: &str, names: &[String], cancel: &Cancel) -> Result<(
     let paths = names.iter().map(|name| below(name));
     let paths = paths.collect::<Result<Vec<_>>>()?;
     let _lock = RootLock::exclusive(&root.dir, &root.path)?;
-    let trash = options::Keep {
-        trash: Some(Trash::InRoot),
-        backup_suffix: None,
-    };
     let options = ApplyOptions {
-        aside: Aside::open(&root.dir, &trash)?,
+        aside: in_root_trash(&root.dir)?,
         ..apply_options(Fidelity::default(), cancel)
     };
     let applier = Applier::new(cloned(&root)?, options);
-    let mut removed = Removed::default();
-    for path in paths {
-        let Some(kind) = kind_at(&root, &path)? else {
-            continue;
-        };
-        // With a trash, a directory of which all goes moves as one: nothing is listed.
-        let whole = Some(0);
-        applier.remove(
-            &path,
-            kind,
-            whole,
-            &|_| Ok(Listing::default()),
-            &mut removed,
-        );
-    }
-    removed.failed.extend(applier.finish_dirs());
-    if let Some((path, failure)) = removed.failed.into_iter().next() {
+    discard_all(&root, &applier, &paths)?;
+    if let Some((path, failure)) = applier.finish_dirs().into_iter().next() {
         return Err(failed(&root, &path, failure));
     }
     applier
         .sync()
         .map_err(|err| root.failed("make durable", err))
+}
+
+/// Moves entries aside that are there.
+fn discard_all(root: &Root, applier: &Applier, paths: &[RelPath]) -> Result<()> {
+    let mut removed = Removed::default();
+    for path in paths {
+        let Some(kind) = kind_at(root, path)? else {
+            continue;
+        };
+        // With a trash, a directory of which all goes moves as one: nothing is listed.
+        let whole = Some(0);
+        applier.remove(path, kind, whole, &|_| Ok(Listing::default()), &mut removed);
+    }
+    match removed.failed.into_iter().next() {
+        Some((path, failure)) => Err(failed(root, &path, failure)),
+        None => Ok(()),
+    }
+}
+
+/// The trash in a root.
+fn in_root_trash(root: &Dir) -> Result<Aside> {
+    let trash = options::Keep {
+        trash: Some(Trash::InRoot),
+        backup_suffix: None,
+    };
+    Aside::open(root, &trash)
 }
 
 /// A path below a root, of one of its own entries.
@@ -160,6 +173,16 @@ fn checked(id: &str) -> Result<String> {
     Ok(id.to_string())
 }
 
+/// The same where it is no name that generations have.
+fn free_name(id: &str) -> Result<String> {
+    match generations::is_ours(id) {
+        false => checked(id),
+        true => Err(Error::Usage(format!(
+            "{id} is the name of a generation, which is neither made nor restored as other states"
+        ))),
+    }
+}
+
 fn cloned(root: &Root) -> Result<Dir> {
     root.dir.try_clone().map_err(|err| root.failed("open", err))
 }
@@ -179,17 +202,38 @@ fn apply_options(fidelity: Fidelity, cancel: &Cancel) -> ApplyOptions {
     }
 }
 
+/// Finishes the directories of a tree that was written. What could not be given all that it had is
+/// not what it was.
+fn finish(root: &Root, tree: &Applier) -> Result<()> {
+    if let Some((path, failure)) = tree.finish_dirs().into_iter().next() {
+        return Err(failed(root, &path, failure));
+    }
+    match tree.refusals().warnings().into_iter().next() {
+        None => Ok(()),
+        Some(refused) => Err(Error::Refused(format!(
+            "{} cannot be kept whole: this user may not give {} of its entries their {}; do it as \
+             root",
+            root.shown(),
+            refused.entries,
+            refused.topic,
+        ))),
+    }
+}
+
 /// What of entries this process can write here: the rest cannot have come by it.
 fn writable_fidelity(dir: &Dir) -> io::Result<Fidelity> {
-    let abilities = fs::probe(dir)?;
-    Ok(Fidelity {
+    fs::probe(dir).map(fidelity_of)
+}
+
+fn fidelity_of(abilities: fs::Abilities) -> Fidelity {
+    Fidelity {
         xattrs: abilities.user_xattrs,
         trusted_xattrs: abilities.trusted_xattrs,
         security_xattrs: abilities.security_xattrs,
         capabilities: abilities.capabilities,
         acls: abilities.acls,
         ..Fidelity::default()
-    })
+    }
 }
 
 /// What an entry of a directory is now.

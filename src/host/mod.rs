@@ -55,6 +55,9 @@ pub fn run(
             marker::set(root, marker.as_ref()).map(|()| Answer::Done)
         }
         Errand::Fence { root, how, on } => marker::fence(root, *how, *on).map(|()| Answer::Done),
+        Errand::Generations(errand) => {
+            keep::generations::answer(errand, cancel).map(Answer::Generations)
+        }
         _ => Err(Error::protocol("an errand that no host runs")),
     }
 }

@@ -4,7 +4,13 @@
 //! Texts, paths too, are UTF-8: they come from a plan, which is text. What an answer tells of other
 //! names is escaped, for people.
 
+mod generations;
+
 use std::time::Duration;
+
+pub use generations::{
+    Comparison, Generation, GenerationsAnswer, GenerationsErrand, Made, Recovered, Shelved,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -116,6 +122,8 @@ pub enum Errand {
         /// Off gives back what on took.
         on: bool,
     },
+    /// About the generations of a root: [`Answer::Generations`].
+    Generations(GenerationsErrand),
 }
 
 /// What comes back while an errand is run; the last one is `Answer` or `Failed`.
@@ -189,10 +197,12 @@ pub enum Answer {
     Marker(Option<Marker>),
     /// It is done.
     Done,
+    /// What was asked of generations.
+    Generations(GenerationsAnswer),
 }
 
 /// Texts to expand.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expand {
     /// The texts.
     pub texts: Vec<String>,

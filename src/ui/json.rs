@@ -257,6 +257,11 @@ impl<'a> OriginFields<'a> {
     }
 }
 
+/// The line of one entry.
+pub(super) fn item_json(item: &Item) -> String {
+    line(Body::Item(item_line(item))).unwrap_or_default()
+}
+
 fn item_line(item: &Item) -> ItemLine<'_> {
     let (action, origin) = match &item.action {
         Action::Transfer => ("transfer", None),

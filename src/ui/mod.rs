@@ -2,6 +2,7 @@
 //! end as a summary. Results go to standard output; errors, warnings and progress to standard
 //! error.
 
+mod generations;
 mod human;
 pub mod itemize;
 mod json;
@@ -30,6 +31,9 @@ use progress::{Meter, Progress};
 use report::Report;
 use screen::Screen;
 
+pub use generations::{
+    comparison_json, comparison_text, generations_json, generations_table, recovered_text,
+};
 pub use human::printable;
 pub use plan::{Colours, findings_json, findings_table, plan_json, plan_text};
 pub use status::{status_json, status_lines, status_text};

@@ -38,6 +38,23 @@ impl Index {
     }
 }
 
+/// Reads an index.
+pub(super) struct Records(BufReader<File>);
+
+impl Records {
+    pub(super) fn open(file: File) -> Records {
+        Records(BufReader::new(file))
+    }
+}
+
+impl Iterator for Records {
+    type Item = io::Result<(RelPath, Entry)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        next(&mut self.0).transpose()
+    }
+}
+
 /// The next record; `None` at the end.
 fn next(file: &mut impl Read) -> io::Result<Option<(RelPath, Entry)>> {
     let mut len = [0; 4];
@@ -65,7 +82,7 @@ pub(super) struct Differing {
 }
 
 impl Differing {
-    fn add(&mut self, path: &RelPath) {
+    pub(super) fn add(&mut self, path: &RelPath) {
         self.count += 1;
         let name = path.to_string();
         if self.names.len() < TOLD_NAMES && self.bytes + name.len() <= TOLD_BYTES {
@@ -92,10 +109,10 @@ pub(super) fn mend(
     index: File,
     cancel: &Cancel,
 ) -> Result<Differing, (RelPath, Failure)> {
-    let mut index = BufReader::new(index);
     let mut differing = Differing::default();
     let of_index = |err| (RelPath::root(), Failure::new("read the index of", err));
-    while let Some((path, mut entry)) = next(&mut index).map_err(of_index)? {
+    for record in Records::open(index) {
+        let (path, mut entry) = record.map_err(of_index)?;
         if cancel.is_cancelled() {
             break;
         }

@@ -7,7 +7,7 @@ use super::super::root::{self, Root};
 use super::index::mend;
 use super::shelf::{Shelf, State, Step, create_parts, replaced};
 use super::{
-    absent, apply_options, checked, cloned, entry_of, failed, names_in, writable_fidelity,
+    absent, apply_options, cloned, entry_of, failed, free_name, names_in, writable_fidelity,
 };
 use crate::apply::{Applier, ApplyOptions, During, Failure, RootLock};
 use crate::entry::EntryKind;
@@ -20,7 +20,7 @@ use crate::protocol::errand::{Answer, KeepMeans};
 
 /// Brings the state `id` back. Doing it again goes on where it was interrupted, or does nothing.
 pub(in crate::host) fn restore(root: &str, id: &str, cancel: &Cancel) -> Result<Answer> {
-    let id = checked(id)?;
+    let id = free_name(id)?;
     let path = root::absolute(root)?;
     let was_absent = absent::is_noted(path, &id)?;
     let Some(root) = root::find(root)? else {
@@ -44,6 +44,19 @@ pub(in crate::host) fn restore(root: &str, id: &str, cancel: &Cancel) -> Result<
         })?,
         None => return Err(not_kept(&root.shown(), &id)),
     };
+    bring_back(&root, &shelf, &id, &mut state, cancel)?;
+    absent::forget(path, &id)?;
+    Ok(restored(&state))
+}
+
+/// Moves a state from the shelf into its root, from wherever it has come.
+pub(super) fn bring_back(
+    root: &Root,
+    shelf: &Shelf<'_>,
+    id: &str,
+    state: &mut State,
+    cancel: &Cancel,
+) -> Result<()> {
     let options = || {
         let fidelity = writable_fidelity(&root.dir)?;
         Ok(apply_options(fidelity, cancel))
@@ -52,14 +65,12 @@ pub(in crate::host) fn restore(root: &str, id: &str, cancel: &Cancel) -> Result<
     let mut restoring = Restoring {
         mounts: Mounts::below(&root.path).map_err(|err| root.failed("look below", err))?,
         rules: options.rules,
-        root: &root,
-        shelf: &shelf,
-        id: &id,
+        root,
+        shelf,
+        id,
         cancel,
     };
-    restoring.run(&mut state, options)?;
-    absent::forget(path, &id)?;
-    Ok(restored(&state))
+    restoring.run(state, options)
 }
 
 /// The state of a root that was not there.
@@ -128,7 +139,7 @@ impl Restoring<'_> {
             return Err(failed(self.root, &path, failure));
         }
         state.entries = state.entries.saturating_sub(differing.count);
-        state.differing = differing.told();
+        state.differing.extend(differing.told());
         Ok(())
     }
 

@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::super::root::Root;
+use super::checked;
 use super::remove::remove_tree;
 use crate::error::{Error, Result};
-use crate::fs::{self, Dir, Users};
+use crate::fs::{self, Dir, Target, Users};
 use crate::manifest::record::Entry;
 use crate::path::{Name, RelPath, escape};
 use crate::protocol::errand::KeepMeans;
@@ -25,7 +26,16 @@ const LONGEST: u64 = 8 << 20;
 const PARTIAL: &str = ".partial";
 
 /// At the end of the name of what was replaced by restoring a state.
-const REPLACED: &str = "-replaced";
+pub(super) const REPLACED: &str = "-replaced";
+
+/// At the end of the name of a generation's copy that is about to be moved into the root.
+pub(super) const BACK: &str = "-back";
+
+/// The mode of a folder of ours that shall stay as it is: its owner can look into it.
+pub(super) const FROZEN: u16 = 0o500;
+
+/// The same of a file in it.
+const FROZEN_FILE: u16 = 0o400;
 
 /// The shelf of a root.
 pub(super) struct Shelf<'a> {
@@ -93,15 +103,39 @@ impl<'a> Shelf<'a> {
         Shelf::open(root)?.ok_or_else(gone)
     }
 
-    /// What is known of a state; `None` where there is none of this id.
+    /// What is known of a state; `None` where there is none of this id, or something else.
     pub(super) fn state(&self, id: &str) -> Result<Option<State>> {
-        let folder = match self.dir.open_child(&named(id, "")) {
-            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
-            folder => folder.map_err(|err| self.failed("open", id, err))?,
-        };
-        read_state(&folder)
-            .map(Some)
-            .map_err(|err| self.failed("read", id, err))
+        let read = self
+            .dir
+            .open_child(&named(id, ""))
+            .and_then(|folder| read_state(&folder));
+        match read {
+            Err(err) if fs::is_gone(&err) => Ok(None),
+            read => read.map(Some).map_err(|err| self.failed("read", id, err)),
+        }
+    }
+
+    /// The names on the shelf that can be ids, whole or not.
+    pub(super) fn names(&self) -> Result<Vec<String>> {
+        let names = super::names_in(&self.dir, &RelPath::root());
+        let names = names.map_err(|err| failed(self.root, "read", None, err))?;
+        let texts = names
+            .iter()
+            .filter_map(|name| std::str::from_utf8(name.as_bytes()).ok());
+        let ids = texts.filter(|text| checked(text.strip_suffix(PARTIAL).unwrap_or(text)).is_ok());
+        Ok(ids.map(str::to_string).collect())
+    }
+
+    /// Removes what is left of states that `is_ours` knows by their ids and that are not whole.
+    pub(super) fn sweep(&self, is_ours: impl Fn(&str) -> bool) -> Result<()> {
+        for name in self.names()? {
+            let Some(id) = name.strip_suffix(PARTIAL).filter(|id| is_ours(id)) else {
+                continue;
+            };
+            remove_tree(&self.dir, &named(id, PARTIAL))
+                .map_err(|err| self.failed("remove what is left of", id, err))?;
+        }
+        Ok(())
     }
 
     /// Adds a state that `make` fills a folder with, and makes durable. It has its name once it is
@@ -156,17 +190,13 @@ impl<'a> Shelf<'a> {
     /// Refuses to go on while a state other than `but` is half restored: parts of the root are in
     /// its folders.
     pub(super) fn refuse_interrupted(&self, but: Option<&str>) -> Result<()> {
-        let names = super::names_in(&self.dir, &RelPath::root());
-        let names = names.map_err(|err| failed(self.root, "read", None, err))?;
-        for name in names {
-            let Ok(id) = std::str::from_utf8(name.as_bytes()) else {
-                continue;
-            };
-            if Some(id) == but || id.ends_with(PARTIAL) {
+        for id in &self.names()? {
+            if Some(id.as_str()) == but || id.ends_with(PARTIAL) {
                 continue;
             }
             let step = self.state(id)?.map(|state| state.step);
             if matches!(step, Some(Step::Away | Step::Up)) {
+                let id = id.strip_suffix(BACK).unwrap_or(id);
                 return Err(Error::Refused(format!(
                     "restoring {id} in {} was interrupted; restore it again, which goes on with it",
                     self.root.shown()
@@ -182,6 +212,37 @@ impl<'a> Shelf<'a> {
             .open_child(&named(id, ""))
             .and_then(|folder| write_state(&folder, state))
             .map_err(|err| self.failed("write", id, err))
+    }
+
+    /// Gives a state another id, which must be free.
+    pub(super) fn rename(&self, id: &str, to: &str) -> Result<()> {
+        self.dir
+            .rename_noreplace(&named(id, ""), &self.dir, &named(to, ""))
+            .and_then(|()| self.dir.sync())
+            .map_err(|err| self.failed("rename", id, err))
+    }
+
+    /// Takes the right to write to what tells of a state. Its tree has been frozen by its maker.
+    pub(super) fn freeze(&self, id: &str) -> Result<()> {
+        let freeze = |folder: &Dir| {
+            for name in [state_name(), index_name()] {
+                fs::set_mode(&Target::Entry(folder, &name), FROZEN_FILE)?;
+            }
+            fs::set_mode(&Target::Dir(folder), FROZEN)
+        };
+        freeze(&self.folder(id)?).map_err(|err| self.failed("set the mode of", id, err))
+    }
+
+    /// Where a state is.
+    pub(super) fn path(&self, id: &str) -> PathBuf {
+        place(self.root).join(id)
+    }
+
+    /// The folder of a state.
+    pub(super) fn folder(&self, id: &str) -> Result<Dir> {
+        self.dir
+            .open_child(&named(id, ""))
+            .map_err(|err| self.failed("open", id, err))
     }
 
     /// The entries of a state.

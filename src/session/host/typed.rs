@@ -2,10 +2,13 @@
 //! another question, or not all of one, has broken the protocol.
 
 use crate::error::{Error, Result};
+use crate::path::RelPath;
 use crate::protocol::errand::{
-    Answer, Command, Database, Errand, Exit, Expand, FenceMeans, HostFacts, KeepMeans, Marker,
-    Measured, Mention, Occupants, OutputLine, Probe, RootFacts, ValueQuery,
+    Answer, Command, Comparison, Database, Errand, Exit, Expand, FenceMeans, GenerationsAnswer,
+    GenerationsErrand, HostFacts, KeepMeans, Made, Marker, Measured, Mention, Occupants,
+    OutputLine, Probe, Recovered, RootFacts, Shelved, ValueQuery,
 };
+use crate::retention::Rule;
 use crate::session::Host;
 
 /// Asks `$host` and takes the one kind of answer that the errand has.
@@ -160,6 +163,54 @@ impl Host {
     pub fn fence(&mut self, root: &str, how: FenceMeans, on: bool) -> Result<()> {
         let root = root.to_string();
         ask!(self, Errand::Fence { root, how, on }, Answer::Done => ())
+    }
+
+    /// [`GenerationsErrand::Make`].
+    pub fn make_generation(&mut self, root: &str, rule: &Rule) -> Result<Option<Made>> {
+        let errand = Errand::Generations(GenerationsErrand::Make {
+            root: root.to_string(),
+            rule: rule.clone(),
+        });
+        ask!(self, errand, Answer::Generations(GenerationsAnswer::Made(made)) => made)
+    }
+
+    /// [`GenerationsErrand::List`].
+    pub fn generations(&mut self, root: &str) -> Result<Shelved> {
+        let root = root.to_string();
+        let errand = Errand::Generations(GenerationsErrand::List { root });
+        ask!(self, errand, Answer::Generations(GenerationsAnswer::Listed(shelved)) => shelved)
+    }
+
+    /// [`GenerationsErrand::Compare`].
+    pub fn compare_generation(
+        &mut self,
+        root: &str,
+        id: &str,
+        with: Option<&str>,
+    ) -> Result<Comparison> {
+        let errand = Errand::Generations(GenerationsErrand::Compare {
+            root: root.to_string(),
+            id: id.to_string(),
+            with: with.map(str::to_string),
+        });
+        ask!(self, errand, Answer::Generations(GenerationsAnswer::Compared(found)) => found)
+    }
+
+    /// [`GenerationsErrand::Restore`].
+    pub fn restore_generation(
+        &mut self,
+        root: &str,
+        id: &str,
+        paths: &[RelPath],
+        to: Option<&str>,
+    ) -> Result<Recovered> {
+        let errand = Errand::Generations(GenerationsErrand::Restore {
+            root: root.to_string(),
+            id: id.to_string(),
+            paths: paths.to_vec(),
+            to: to.map(str::to_string),
+        });
+        ask!(self, errand, Answer::Generations(GenerationsAnswer::Restored(done)) => done)
     }
 
     fn confused(&self) -> Error {
