@@ -259,3 +259,6 @@ impl Pending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
