@@ -24,7 +24,12 @@ struct Watched {
 impl Watched {
     /// One with these directories, all marked.
     fn new(dirs: &[&str]) -> Watched {
-        let temp = TempDir::new().unwrap();
+        let memory = Path::new("/dev/shm");
+        // Many directories are made there in a tenth of the time.
+        let temp = match memory.is_dir() {
+            true => TempDir::new_in(memory).unwrap(),
+            false => TempDir::new().unwrap(),
+        };
         for dir in dirs {
             fs::create_dir_all(temp.path().join("root").join(dir)).unwrap();
         }
@@ -166,7 +171,8 @@ fn every_change_makes_its_directory_dirty() {
     watched.write("d/gone");
     watched.write("d/old");
     watched.heard();
-    let changes: [(&str, &dyn Fn(&Watched)); 8] = [
+    type Act<'a> = &'a dyn Fn(&Watched);
+    let changes: [(&str, Act<'_>); 8] = [
         ("create", &|w| w.write("d/new")),
         ("write", &|w| w.write("d/there")),
         ("chmod", &|w| chmod(&w.at("d/there"), 0o600)),
@@ -294,6 +300,23 @@ fn a_directory_that_was_met_at_its_new_place_already_stays_heard() {
     }
 }
 
+/// Its new parent tells nothing, being marked after the move; and the scan has been there when the
+/// directory itself does.
+#[test]
+fn a_directory_that_moved_into_one_not_yet_marked_stays_heard() {
+    let mut watched = Watched::new(&["d/old/deep"]);
+    fs::create_dir(watched.at("p")).unwrap();
+    assert_eq!(watched.heard(), [".", "p/**"]);
+    watched.rename("d/old", "p/old");
+    watched.scan("p");
+    watched.round();
+    watched.heard();
+    for (file, dir) in [("p/old/a", "p/old"), ("p/old/deep/a", "p/old/deep")] {
+        watched.write(file);
+        assert_eq!(watched.heard(), [dir]);
+    }
+}
+
 #[test]
 fn renames_one_after_the_other_lose_nothing() {
     let mut watched = Watched::new(&["a/x", "b", "c"]);
@@ -327,17 +350,22 @@ fn a_directory_that_left_the_tree_is_not_heard_any_more() {
 #[test]
 fn many_marks_are_dropped_without_an_overflow() {
     let mut watched = Watched::new(&["d"]);
-    let Ok(limits) = Limits::read() else { return };
-    let many = limits.max_queued_events.min(20_000) + 10;
+    let limits = Limits::read().unwrap();
+    let many = limits.max_queued_events + 10;
+    if many > 20_000 || limits.max_user_watches < 2 * many {
+        eprintln!("skipped: the kernel's limits make it no test");
+        return;
+    }
     for number in 0..many {
-        let path = watched.at(&format!("d/{number}"));
-        fs::create_dir(path).unwrap();
+        let path = format!("d/{number}");
+        fs::create_dir(watched.at(&path)).unwrap();
+        let dir = watched.open(&path);
+        watched.watcher.mark(&dir, &relative(&path)).unwrap();
         if number % 1000 == 0 {
             watched.heard();
         }
     }
     watched.heard();
-    watched.scan("d");
     assert_eq!(watched.kernel_marks(), many + 2);
     let outside = watched.temp.path().join("outside");
     fs::rename(watched.at("d"), outside).unwrap();
