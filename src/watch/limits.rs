@@ -6,6 +6,9 @@ use std::path::Path;
 /// Where the kernel keeps them.
 const DIRECTORY: &str = "/proc/sys/fs/inotify";
 
+/// The limit of the user namespace that this process is in, which may be lower.
+const NAMESPACE_WATCHES: &str = "/proc/sys/user/max_inotify_watches";
+
 /// What is proposed at least: enough for a large home directory. A mark takes about 1 KiB of the
 /// kernel's memory where it is used, and nothing where it is not.
 const PROPOSED_WATCHES: u64 = 524_288;
@@ -25,16 +28,20 @@ pub struct Limits {
 impl Limits {
     /// The limits as they are now.
     pub fn read() -> io::Result<Limits> {
+        let read = |name: &str| read_number(&Path::new(DIRECTORY).join(name));
+        let watches = read("max_user_watches")?;
+        // Kernels built without user namespaces have none.
+        let namespace = read_number(Path::new(NAMESPACE_WATCHES)).unwrap_or(watches);
         Ok(Limits {
-            max_user_watches: read_number("max_user_watches")?,
-            max_user_instances: read_number("max_user_instances")?,
-            max_queued_events: read_number("max_queued_events")?,
+            max_user_watches: watches.min(namespace),
+            max_user_instances: read("max_user_instances")?,
+            max_queued_events: read("max_queued_events")?,
         })
     }
 }
 
-fn read_number(name: &str) -> io::Result<u64> {
-    let text = std::fs::read_to_string(Path::new(DIRECTORY).join(name))?;
+fn read_number(path: &Path) -> io::Result<u64> {
+    let text = std::fs::read_to_string(path)?;
     text.trim().parse().map_err(io::Error::other)
 }
 

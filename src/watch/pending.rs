@@ -280,3 +280,6 @@ impl Pending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
