@@ -92,7 +92,11 @@ impl Links {
                 ctime: stat.ctime,
                 nlink: stat.nlink,
             };
-            if tracked.seen.insert(inode, now).is_some_and(|was| was != now) {
+            if tracked
+                .seen
+                .insert(inode, now)
+                .is_some_and(|was| was != now)
+            {
                 tracked.moved.insert(inode);
             }
         }
@@ -116,7 +120,8 @@ impl Links {
         let mut groups = self.lock();
         let tracked = groups.tracked.as_mut();
         let gone = tracked.and_then(|tracked| tracked.dirs.remove(dir));
-        gone.into_iter().for_each(|members| groups.take_off(&members));
+        gone.into_iter()
+            .for_each(|members| groups.take_off(&members));
     }
 
     /// Forgets the names in a directory and in all beneath it.
@@ -127,11 +132,15 @@ impl Links {
         };
         let below = tracked.dirs.range(dir.clone()..).map(|(path, _)| path);
         let below = below.take_while(|path| path.as_bytes().starts_with(dir.as_bytes()));
-        let below: Vec<_> = below.filter(|path| path.starts_with(dir)).cloned().collect();
+        let below: Vec<_> = below
+            .filter(|path| path.starts_with(dir))
+            .cloned()
+            .collect();
         for path in below {
             let tracked = groups.tracked.as_mut();
             let gone = tracked.and_then(|tracked| tracked.dirs.remove(&path));
-            gone.into_iter().for_each(|members| groups.take_off(&members));
+            gone.into_iter()
+                .for_each(|members| groups.take_off(&members));
         }
     }
 

@@ -155,7 +155,10 @@ impl Tree {
                 child.filter(|&child| self.node(child).inode == *inode)
             })
             .collect();
-        if known.iter().eq(self.children(parent).map(Some).collect::<Vec<_>>().iter()) {
+        if known
+            .iter()
+            .eq(self.children(parent).map(Some).collect::<Vec<_>>().iter())
+        {
             return Vec::new();
         }
         self.is_loose |= self.node(parent).child_count > 0;

@@ -11,8 +11,8 @@ mod serving;
 mod stream;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 use crate::apply::RootLock;
 use crate::error::{Error, Result};

@@ -36,7 +36,10 @@ impl Scan {
             self.read_stale(lister, options, &stale, &mut read, observer)?;
             let linked = lister.links.dirs_of_changed();
             stale = Stale {
-                dirs: linked.into_iter().filter(|dir| !read.contains(dir)).collect(),
+                dirs: linked
+                    .into_iter()
+                    .filter(|dir| !read.contains(dir))
+                    .collect(),
                 trees: BTreeSet::new(),
             };
         }
@@ -116,14 +119,19 @@ impl Scanner<'_> {
             return Ok(false);
         };
         let links = self.lister.links;
-        let stat = self.lister.root.open_dir(path).and_then(|dir| dir.stat_self());
+        let stat = self
+            .lister
+            .root
+            .open_dir(path)
+            .and_then(|dir| dir.stat_self());
         let read = stat.and_then(|stat| {
             let job = Job {
                 node,
                 path: path.clone(),
                 stat,
             };
-            self.digest_dir(&job, scratch).map(|digested| (job, digested))
+            self.digest_dir(&job, scratch)
+                .map(|digested| (job, digested))
         });
         self.lister.cancel.check()?;
         let mut shared = self.lock();
@@ -156,7 +164,11 @@ impl Scanner<'_> {
         let Some(node) = self.read_before(path) else {
             return false;
         };
-        let stat = self.lister.root.open_dir(path).and_then(|dir| dir.stat_self());
+        let stat = self
+            .lister
+            .root
+            .open_dir(path)
+            .and_then(|dir| dir.stat_self());
         let mut shared = self.lock();
         shared.tree.drop_children(node);
         shared.forget_below(path);
@@ -200,7 +212,8 @@ impl Shared {
 
     /// Forgets what was wrong in a directory and beneath it.
     fn forget_below(&mut self, dir: &RelPath) {
-        self.problems.retain(|problem| !problem.path.starts_with(dir));
+        self.problems
+            .retain(|problem| !problem.path.starts_with(dir));
         self.leftovers.retain(|(at, _)| !at.starts_with(dir));
     }
 }
