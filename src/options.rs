@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::retention::Rule;
+
 /// Everything that shapes one sync, diff or verify.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct SyncOptions {
@@ -69,13 +71,14 @@ pub struct Mirroring {
     /// What becomes of changes that others made at the standby.
     pub on_drift: OnDrift,
     /// Which former states of the standby are kept, as `24h:1h,7d:1d`.
-    pub generations: Option<String>,
+    pub generations: Option<Rule>,
     /// Whose standby it is: the plan's name, or where the source is.
     pub name: String,
     /// Where the source is, as `HOST:PATH`.
     pub source: String,
-    /// The most content bytes a second through the day, instead of
-    /// [`Transfer::bandwidth_bytes_per_s`]: from which minute of the day, and how many. Sorted.
+    /// The most content bytes a second through the week, instead of
+    /// [`Transfer::bandwidth_bytes_per_s`]: from which minute of the week, and how many. Sorted; the
+    /// week begins on Monday, by the clock of the source's host.
     pub bandwidth_by_minute: Vec<(u16, Option<u64>)>,
 }
 

@@ -537,11 +537,14 @@ fn ssh_given_with_e_works_in_one_login_even_with_an_upload() {
     assert!(err.contains("no host of this name"), "{err}");
 }
 
+/// Where a far side looks for commands: not where an agent may be installed on this machine.
+const FAR_PATH: &str = "/usr/bin:/bin";
+
 /// Options for a command that runs words as they are, as `docker exec -i` does, with a far home
 /// of its own.
 fn wrapped(stand_in: &StandIn, dir: &TempDir, script: &str) -> RemoteOptions {
     let wrapper = dir.path().join("wrapper");
-    let home = format!("export HOME='{}'", dir.path().display());
+    let home = format!("export HOME='{}' PATH={FAR_PATH}", dir.path().display());
     executable(&wrapper, &format!("{home}\n{script}"));
     RemoteOptions {
         shell: Some(format!("'{}' -i", wrapper.display())),
@@ -565,7 +568,7 @@ fn command_that_executes_words_gets_host_and_words() {
 fn wrapper_without_a_host_is_given_an_empty_one() {
     let (stand_in, dir) = (StandIn::new(), TempDir::new().unwrap());
     let options = RemoteOptions {
-        shell: Some(format!("env HOME={}", dir.path().display())),
+        shell: Some(format!("env HOME={} PATH={FAR_PATH}", dir.path().display())),
         ..stand_in.bare_options()
     };
     echo(

@@ -4,10 +4,11 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::fs::{self, Dir};
+use crate::fs::{self, Dir, ListScratch};
 use crate::path::{Name, escape};
 
 /// What may be at the place that a bundle goes to.
@@ -84,8 +85,8 @@ impl Draft {
             return Err(Error::Usage(format!("{} names no file", escape(shown))));
         };
         let folder = Dir::open_root(at).map_err(failed)?;
-        let temp = fs::temp_name(&name);
-        let file = folder.create_new(&temp).map_err(failed)?;
+        sweep(&folder, &name);
+        let (temp, file) = create_locked(&folder, &name).map_err(failed)?;
         Ok(Draft::File(Unnamed {
             folder,
             file,
@@ -153,9 +154,67 @@ impl Unnamed {
     }
 }
 
+/// Makes a draft and locks it, which tells a later run that somebody is at it.
+fn create_locked(folder: &Dir, name: &Name) -> io::Result<(Name, File)> {
+    loop {
+        let temp = fs::temp_name(name);
+        let file = folder.create_new(&temp)?;
+        // Some filesystems have no locks. On these nothing is swept either.
+        let is_locked = file.lock().is_ok();
+        // Before it was locked, another run may have taken it for one that was left.
+        if !is_locked || file.metadata()?.nlink() > 0 {
+            return Ok((temp, file));
+        }
+    }
+}
+
+/// Removes what killed runs left of the same bundle: drafts of its name that nobody holds a lock
+/// on. What cannot be looked at or removed is in nobody's way.
+fn sweep(folder: &Dir, name: &Name) {
+    let mut drafts = Vec::new();
+    let listed = folder.list(&mut ListScratch::new(), &mut |found, _, _| {
+        if fs::temp_belongs_to(found, name) {
+            drafts.extend(Name::new(found));
+        }
+    });
+    for draft in drafts.into_iter().filter(|_| listed.is_ok()) {
+        if let Ok(file) = folder.open_file(&draft)
+            && file.try_lock().is_ok()
+        {
+            let _ = folder.unlink(&draft);
+        }
+    }
+}
+
 fn taken(shown: &[u8]) -> Error {
     Error::Refused(format!(
         "{} is there already; --force replaces it",
         escape(shown)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drafts_that_nobody_writes_are_swept_and_no_other() {
+        let place = tempfile::tempdir().unwrap();
+        let out = |name: &str| Out::File(place.path().join(name), Replace::Never);
+        let live = Draft::create(&out("a")).unwrap();
+        let dead = place.path().join(".a.cutover-01234567");
+        let of_another = place.path().join(".b.cutover-01234567");
+        for path in [&dead, &of_another] {
+            std::fs::write(path, "half").unwrap();
+        }
+        let second = Draft::create(&out("a")).unwrap();
+        assert!(!dead.exists() && of_another.exists());
+        live.finish().unwrap();
+        assert!(
+            place.path().join("a").exists(),
+            "it was not swept while it was written"
+        );
+        second.discard();
+        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 2);
+    }
 }

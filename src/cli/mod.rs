@@ -36,7 +36,7 @@ Exit codes:
   0    done; for diff and verify: no difference
   1    diff and verify: the two sides differ, or a bundle and its manifest; status: a mirror needs
        attention, or there is none
-  2    the command line makes no sense, or not with what is there
+  2    the command line or the plan makes no sense, or not with what is there
   3    some entries failed, and the rest is done; or the run could not begin or go on
   4    some entries changed while they were copied; the rest is done
   5    refused by a guard: nothing was deleted

@@ -14,6 +14,7 @@ mod root;
 
 pub(crate) use identity::identify;
 pub(crate) use inspect::{holds_packages, is_secret_file};
+pub(crate) use keep::generations;
 
 use crate::error::{Error, Result};
 use crate::events::Cancel;
@@ -55,9 +56,7 @@ pub fn run(
             marker::set(root, marker.as_ref()).map(|()| Answer::Done)
         }
         Errand::Fence { root, how, on } => marker::fence(root, *how, *on).map(|()| Answer::Done),
-        Errand::Generations(errand) => {
-            keep::generations::answer(errand, cancel).map(Answer::Generations)
-        }
+        Errand::Generations(errand) => generations::answer(errand, cancel).map(Answer::Generations),
         _ => Err(Error::protocol("an errand that no host runs")),
     }
 }

@@ -1,8 +1,8 @@
 //! The mirror itself: a thread for each root, which runs rounds, and connects again for as long as it
 //! takes; and one that sees to what is asked of the whole.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
@@ -77,6 +77,7 @@ pub struct Mirror {
     roots: Vec<MirrorRoot>,
     board: Board,
     requests: Requests,
+    pulse: Arc<AtomicU64>,
 }
 
 /// An observer that looks away; [`Mirror::board`] tells all the same.
@@ -100,6 +101,7 @@ impl Mirror {
         Mirror {
             board: Board::create(name.to_owned(), plan, ends.collect()),
             requests: Requests::default(),
+            pulse: Arc::default(),
             roots,
         }
     }
@@ -112,6 +114,11 @@ impl Mirror {
     /// How it is asked to stop, or to hand over.
     pub fn requests(&self) -> Requests {
         self.requests.clone()
+    }
+
+    /// Grows several times a second while it runs: one that stands still hangs.
+    pub fn pulse(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.pulse)
     }
 
     /// Runs until it is asked to end.
@@ -163,6 +170,7 @@ impl Mirror {
         let first = self.requests.asked();
         let mut seen = Asked::default();
         loop {
+            self.pulse.fetch_add(1, Ordering::Relaxed);
             if runs.iter().any(ScopedJoinHandle::is_finished) {
                 cancel.cancel();
                 return Ended::Stopped;

@@ -34,6 +34,13 @@ impl Schedule {
     }
 }
 
+impl Schedule {
+    /// What holds from which minute of the week on, in their order.
+    pub fn by_minute(&self) -> Vec<(u16, Option<u64>)> {
+        self.points.clone()
+    }
+}
+
 impl std::str::FromStr for Schedule {
     type Err = String;
 

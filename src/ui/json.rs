@@ -87,7 +87,7 @@ struct OriginFields<'a> {
 }
 
 #[derive(Serialize)]
-struct ItemLine<'a> {
+pub(super) struct ItemLine<'a> {
     #[serde(flatten)]
     path: PathFields<'a>,
     kind: &'static str,
@@ -262,7 +262,7 @@ pub(super) fn item_json(item: &Item) -> String {
     line(Body::Item(item_line(item))).unwrap_or_default()
 }
 
-fn item_line(item: &Item) -> ItemLine<'_> {
+pub(super) fn item_line(item: &Item) -> ItemLine<'_> {
     let (action, origin) = match &item.action {
         Action::Transfer => ("transfer", None),
         Action::Create => ("create", None),
@@ -291,7 +291,7 @@ fn summary_line(summary: &Summary, exit_code: u8) -> SummaryLine {
 }
 
 /// The counts of a summary by their names.
-fn numbers(summary: &Summary) -> serde_json::Map<String, serde_json::Value> {
+pub(super) fn numbers(summary: &Summary) -> serde_json::Map<String, serde_json::Value> {
     match serde_json::to_value(summary) {
         Ok(serde_json::Value::Object(mut numbers)) => {
             // Milliseconds in one number are easier to read than the serialized pair.

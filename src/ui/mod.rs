@@ -6,6 +6,7 @@ mod generations;
 mod human;
 pub mod itemize;
 mod json;
+mod mirror;
 mod plan;
 mod progress;
 mod report;
@@ -35,6 +36,7 @@ pub use generations::{
     comparison_json, comparison_text, generations_json, generations_table, recovered_text,
 };
 pub use human::printable;
+pub use mirror::{MirrorUi, MirrorView};
 pub use plan::{Colours, findings_json, findings_table, plan_json, plan_text};
 pub use status::{status_json, status_lines, status_text};
 pub use steps::Steps;

@@ -270,3 +270,17 @@ fn an_interrupted_run_leaves_no_file() {
     outcome.says("there is no bundle");
     assert_eq!(names(&lab, "out"), Vec::<String>::new());
 }
+
+#[test]
+fn what_a_killed_run_left_goes_with_the_next() {
+    let lab = Lab::with_source("f a random(64M)\n f b random(64M)\n d out");
+    let out = lab.path("out");
+    fs::create_dir(&out).unwrap();
+    let mut running = create_at(&lab, &[], &out.join("bundle")).spawn();
+    running.wait_until("it writes", || !names(&lab, "out").is_empty());
+    running.signal(rustix::process::Signal::KILL);
+    running.wait();
+    assert_eq!(names(&lab, "out").len(), 1);
+    create_at(&lab, &[], &out.join("bundle")).ok();
+    assert_eq!(names(&lab, "out"), ["bundle"]);
+}

@@ -103,6 +103,7 @@ pub fn need(program: &str) {
         "script" => "bsdutils",
         "age-keygen" => "age",
         "redis-cli" => "redis-tools",
+        "pg_createcluster" => "postgresql",
         other => other,
     };
     assert!(

@@ -44,6 +44,16 @@ impl Sshd {
 
     /// Starts a server with further lines for its configuration, which win over the defaults.
     pub(crate) fn with(settings: &str) -> Sshd {
+        Sshd::launch(settings, None)
+    }
+
+    /// Starts a server with mounts and processes of its own, after a shell has run `setup` among
+    /// them. Whatever is started there ends with it.
+    pub(crate) fn on_own_machine(setup: &str) -> Sshd {
+        Sshd::launch("", Some(setup))
+    }
+
+    fn launch(settings: &str, setup: Option<&str>) -> Sshd {
         assert!(
             Path::new(SSHD).exists(),
             "{SSHD} is missing: install the OpenSSH server (openssh-server)"
@@ -74,7 +84,7 @@ impl Sshd {
             format!("[127.0.0.1]:{port} {host_key}"),
         )
         .unwrap();
-        let child = spawn_server(dir.path());
+        let child = spawn_server(dir.path(), setup);
         let mut sshd = Sshd { dir, child, port };
         sshd.wait_until_listening();
         sshd
@@ -153,10 +163,24 @@ impl Drop for Sshd {
 }
 
 /// Starts the server so that it dies with the test's thread, should that not get to drop it.
-fn spawn_server(dir: &Path) -> Child {
+fn spawn_server(dir: &Path, setup: Option<&str>) -> Child {
     let log = fs::File::create(dir.join("log")).unwrap();
-    Command::new("setpriv")
-        .args(["--pdeathsig", "TERM", SSHD, "-D", "-e", "-f"])
+    let mut server = Command::new("setpriv");
+    server.args(["--pdeathsig", "TERM"]);
+    if let Some(setup) = setup {
+        let script = format!("{setup}\nexec \"$@\"");
+        server.args([
+            "unshare",
+            "--mount",
+            "--ipc",
+            "--pid",
+            "--fork",
+            "--kill-child",
+        ]);
+        server.args(["--mount-proc", "sh", "-c", &script, "sh"]);
+    }
+    server
+        .args([SSHD, "-D", "-e", "-f"])
         .arg(dir.join("sshd_config"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -13,6 +13,7 @@ mod deaths;
 mod footguns;
 mod gateway;
 mod losses;
+mod postgres;
 mod readme;
 mod redis;
 mod site;

@@ -45,10 +45,15 @@ impl Site {
 
     /// Two machines with nothing on them but the program.
     pub fn bare() -> Site {
+        Site::of(Sshd::start(), Sshd::start())
+    }
+
+    /// The same of these two.
+    pub fn of(old: Sshd, new: Sshd) -> Site {
         let site = Site {
             lab: Lab::new(),
-            old: Sshd::start(),
-            new: Sshd::start(),
+            old,
+            new,
             port: port(),
         };
         for machine in [&site.old, &site.new] {

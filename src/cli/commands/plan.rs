@@ -80,7 +80,7 @@ struct ShowCommand {
 /// Look at everything that a switch would meet, and change nothing
 ///
 /// One row for each thing, with what to do about it. Exit code 0: nothing is in the way, if there
-/// are warnings or not; 5: a switch would be refused.
+/// are warnings or not; 5: a switch would be refused; 2: the plan makes no sense on its hosts.
 #[derive(Clone, Debug, Args)]
 struct CheckCommand {
     /// The plan's file

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::options::{Mirroring, OnDrift};
+use crate::retention::Rule;
 use crate::units::{parse_duration, parse_pause};
 
 /// Pace, watch, drift, generations.
@@ -44,7 +45,7 @@ pub(crate) struct MirrorFlags {
     /// have in common with the standby, by reflinks or hard links. `cutover generations` lists,
     /// compares and restores them.
     #[arg(long, value_name = "RULE")]
-    keep: Option<String>,
+    keep: Option<Rule>,
 }
 
 /// `--on-drift`.

@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
-use crate::events::{Event, RoundEvent};
+use crate::events::{Event, Generation, RoundEvent, Warning};
 use crate::fs::{Dir, is_gone, marker_name};
-use crate::host::marker;
+use crate::host::{generations, marker};
 use crate::options::{Mirroring, OnDrift};
 use crate::path::{RelPath, escape};
 use crate::protocol::errand::{Marker, MarkerRole};
@@ -86,7 +86,46 @@ impl<'a> DestinationRounds<'a> {
                 self.tell_drift(reader, writer)?;
             }
             self.mark()?;
+            self.keep_generations(reader, writer, full)?;
         }
+    }
+
+    /// Makes a generation where one is due. One that could not be made is told as a warning: the
+    /// standby itself is as it should be.
+    fn keep_generations(
+        &self,
+        reader: &mut LinkReader,
+        writer: &mut LinkWriter,
+        full: bool,
+    ) -> Result<()> {
+        let Some(rule) = &self.mirroring.generations else {
+            return Ok(());
+        };
+        let path = self.role.root;
+        let root = Dir::open_root(path).map_err(|err| Error::io("open", self.shown(), err))?;
+        let made = generations::make_if_due(&root, path, rule, SystemTime::now(), self.role.cancel);
+        let mut idle = Idle::new(reader, writer, self.role.cancel);
+        match made {
+            Ok(None) if !full => return Ok(()),
+            Ok(_) => {}
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(err) => self.tell_event(
+                &mut idle,
+                Event::Warning(Warning {
+                    topic: "generations".to_string(),
+                    entries: 0,
+                    message: format!("no generation was made: {err}"),
+                }),
+            )?,
+        }
+        let shelved = generations::list(&root, path)?;
+        let known = shelved.generations.into_iter().map(|kept| Generation {
+            id: kept.id,
+            made_s: kept.made_s,
+            means: kept.means,
+            entries: kept.entries,
+        });
+        self.tell(&mut idle, RoundEvent::Generations(known.collect()))
     }
 
     fn refuse_contradictions(&self) -> Result<()> {
@@ -164,10 +203,14 @@ impl<'a> DestinationRounds<'a> {
     }
 
     fn tell(&self, idle: &mut Idle<'_, LinkReader, LinkWriter>, event: RoundEvent) -> Result<()> {
+        self.tell_event(idle, Event::Round(event))
+    }
+
+    fn tell_event(&self, idle: &mut Idle<'_, LinkReader, LinkWriter>, event: Event) -> Result<()> {
         if self.role.forwards {
-            return idle.say(&FromDestination::Event(Event::Round(event)));
+            return idle.say(&FromDestination::Event(event));
         }
-        self.role.observer.observe(Event::Round(event));
+        self.role.observer.observe(event);
         Ok(())
     }
 

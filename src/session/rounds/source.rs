@@ -159,7 +159,7 @@ impl SourceRounds {
         rest.tell(RoundEvent::Began { full })?;
         rest.idle.say(&FromSource::Round {
             full,
-            bandwidth_bytes_per_s: bandwidth(mirroring, rest.role.options, minute_of_the_day()),
+            bandwidth_bytes_per_s: bandwidth(mirroring, rest.role.options, minute_of_the_week()),
         })?;
         loop {
             let far = Instant::now() + Duration::from_secs(1);
@@ -421,12 +421,12 @@ fn age_ms(since: SystemTime) -> u64 {
 /// The options with the bandwidth of this minute.
 fn with_bandwidth(mirroring: &Mirroring, options: &SyncOptions) -> SyncOptions {
     let mut options = options.clone();
-    options.transfer.bandwidth_bytes_per_s = bandwidth(mirroring, &options, minute_of_the_day());
+    options.transfer.bandwidth_bytes_per_s = bandwidth(mirroring, &options, minute_of_the_week());
     options
 }
 
-/// The most content bytes a second at a minute of the day. Before the first entry the last one of
-/// the day before holds.
+/// The most content bytes a second at a minute of the week. Before the first entry the last one of
+/// the week before holds.
 fn bandwidth(mirroring: &Mirroring, options: &SyncOptions, minute: u16) -> Option<u64> {
     let table = &mirroring.bandwidth_by_minute;
     let now = table.iter().rev().find(|(from, _)| *from <= minute);
@@ -436,7 +436,8 @@ fn bandwidth(mirroring: &Mirroring, options: &SyncOptions, minute: u16) -> Optio
     }
 }
 
-/// Minutes since midnight, by the clock on this host's wall.
-fn minute_of_the_day() -> u16 {
-    LocalTime::at(SystemTime::now()).map_or(0, |now| now.minute)
+/// Minutes since Monday began, by the clock on this host's wall.
+fn minute_of_the_week() -> u16 {
+    let now = LocalTime::at(SystemTime::now());
+    now.map_or(0, |now| u16::from(now.weekday) * 24 * 60 + now.minute)
 }
