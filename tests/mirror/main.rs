@@ -1,0 +1,11 @@
+//! What a mirror is held against: a tree that is changed at random, and the account of it.
+
+// As in the other black-box tests.
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+#[path = "../common/mod.rs"]
+#[allow(dead_code, reason = "not every part of the kit is needed here")]
+mod common;
+
+mod churner;
+mod kit;
