@@ -116,8 +116,13 @@ impl Board {
         inner.status.clone()
     }
 
+    /// How often the board has changed.
+    pub fn version(&self) -> u64 {
+        self.lock().version
+    }
+
     /// Waits until the board has changed since it was in version `seen`, or until `timeout` is
-    /// over. Returns its version, which is 0 before the first change.
+    /// over. Returns its version.
     pub fn wait(&self, seen: u64, timeout: Duration) -> u64 {
         let deadline = Instant::now() + timeout;
         let mut inner = self.lock();

@@ -237,7 +237,7 @@ async fn page(State(site): State<Arc<Site>>) -> Response {
         .replace("@SCRIPT@", SCRIPT);
     let policy = format!(
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; \
-         connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+         connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
     let mut headers = HeaderMap::new();
     // Hexadecimal digits and words: it is a header's value.

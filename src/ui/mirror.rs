@@ -182,9 +182,10 @@ impl MirrorUi {
                     return None;
                 }
                 let text = text.unwrap_or_else(|| "nothing to bring over".to_owned());
-                let state = match agreed {
-                    Some(_) => "",
-                    None => "; the two sides are not the same yet",
+                let state = match (agreed, summary.destination_digest) {
+                    (None, Some(_)) => "; the two sides are not the same yet",
+                    // Of a first copy into nothing the next round knows.
+                    (Some(_), _) | (_, None) => "",
                 };
                 let time = human::elapsed(summary.elapsed);
                 (Level::Info, format!("{text} in {time}{state}"))
@@ -225,10 +226,6 @@ impl MirrorUi {
                     databases.iter().map(shown).collect::<Vec<_>>().join(", ")
                 ),
             ),
-            RoundEvent::Generations(generations) if self.is_verbose() => {
-                let newest = generations.first()?;
-                (Level::Info, format!("kept generation {}", newest.id))
-            }
             RoundEvent::Watching { .. }
             | RoundEvent::Lacking(_)
             | RoundEvent::Began { .. }
@@ -257,6 +254,11 @@ impl MirrorObserver for MirrorUi {
                 self.say_once(root, Level::Warning, &warning_line(warning));
             }
             Event::Note(note) if self.is_verbose() => self.say_once(root, Level::Info, note),
+            Event::Round(RoundEvent::Generations(known)) if self.is_verbose() => {
+                if let Some(newest) = known.first() {
+                    self.say_once(root, Level::Info, &format!("kept generation {}", newest.id));
+                }
+            }
             Event::Round(event) => self.round(root, event),
             _ => {}
         }

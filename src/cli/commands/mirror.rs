@@ -255,7 +255,7 @@ impl MirrorCommand {
                 Ok(What {
                     plan: None,
                     roots: vec![MirrorRoot {
-                        name: name.clone(),
+                        name: last_name(&job.source),
                         job,
                         mirroring: self.mirroring(source_name.clone(), source_name),
                     }],
@@ -434,6 +434,16 @@ fn with_absolute_value(argument: OsString, paths: &[PathBuf]) -> Result<OsString
 fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path)
         .map_err(|err| Error::io("find", path.as_os_str().as_encoded_bytes(), err))
+}
+
+/// What a root is called that has no name in a plan.
+fn last_name(source: &Location) -> String {
+    let text = source.to_string();
+    let last = text.trim_end_matches('/').rsplit(['/', ':']).next();
+    match last {
+        Some(name) if !name.is_empty() => name.to_owned(),
+        _ => "root".to_owned(),
+    }
 }
 
 /// Where a source is, as a standby's marker tells it: the same whatever the command was given.

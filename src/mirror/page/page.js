@@ -4,7 +4,7 @@
 
 const PERIOD_MS = 2000;
 const HOUR_S = 3600;
-const WIDTH = 600, HEIGHT = 130, LEFT = 64, RIGHT = 6, TOP = 10, BOTTOM = 20;
+const WIDTH = 600, HEIGHT = 130, LEFT = 72, RIGHT = 6, TOP = 10, BOTTOM = 20;
 const byId = (id) => document.getElementById(id);
 let token = null;
 
@@ -28,30 +28,32 @@ function bytes(n) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
   let at = 0;
   while (n >= 1024 && at < units.length - 1) { n /= 1024; at += 1; }
-  return (at === 0 ? Math.round(n) : n.toFixed(n < 10 ? 2 : 1)) + " " + units[at];
+  return Number(n.toFixed(at === 0 ? 0 : n < 10 ? 2 : 1)) + " " + units[at];
 }
 
 function elapsed(s) {
-  if (s < 10) return s.toFixed(1) + " s";
-  if (s < 60) return Math.round(s) + " s";
-  if (s < HOUR_S) return Math.floor(s / 60) + " min " + Math.floor(s % 60) + " s";
-  if (s < 48 * HOUR_S) return Math.floor(s / HOUR_S) + " h " + Math.floor(s / 60 % 60) + " min";
+  if (s < 10) return Number(s.toFixed(1)) + " s";
+  if (s < 60) return Math.floor(s) + " s";
+  const parts = s < HOUR_S ? [s / 60, "min", s % 60, "s"] : [s / HOUR_S, "h", s / 60 % 60, "min"];
+  const [large, unit, small, lesser] = parts;
+  const rest = Math.floor(small) === 0 ? "" : ` ${Math.floor(small)} ${lesser}`;
+  if (s < 48 * HOUR_S) return `${Math.floor(large)} ${unit}${rest}`;
   return Math.floor(s / 24 / HOUR_S) + " days";
 }
 
 const moment = (s) => new Date(s * 1000).toISOString().slice(0, 19).replace("T", " ") + " UTC";
 const ago = (s, now) => elapsed(Math.max(0, now - s)) + " ago";
 
-// The least round number that is not below `n`: 1, 2 or 5 times a power of ten.
-function roundUp(n) {
-  const power = 10 ** Math.floor(Math.log10(n));
-  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= n * 0.999999);
-}
+// Where axes may end: halves of these are round too, in seconds and in bytes.
+const LAGS_S = [2, 4, 10, 20, 60, 120, 240, 600, 1200, HOUR_S, 2 * HOUR_S, 4 * HOUR_S,
+  12 * HOUR_S, 24 * HOUR_S, 96 * HOUR_S, 480 * HOUR_S];
+const RATES = [1, 2, 3, 4, 5].flatMap((power) =>
+  [2, 4, 10, 20, 50, 100, 200, 400, 1000].map((step) => step * 1024 ** power));
 
 // A chart's frame over the last hour, and where a moment and a value are in it.
-function frame(title, highest, unit) {
+function frame(title, highest, ends, unit) {
   const svg = drawn("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": title });
-  const top = roundUp(highest);
+  const top = ends.find((end) => end >= highest) ?? highest;
   const y = (value) => HEIGHT - BOTTOM - Math.min(1, value / top) * (HEIGHT - TOP - BOTTOM);
   const x = (at, now) => LEFT + (1 - (now - at) / HOUR_S) * (WIDTH - LEFT - RIGHT);
   for (const part of [0, 0.5, 1]) {
@@ -72,8 +74,8 @@ function lagChart(history, lag, now) {
   const points = history.map((sample) => [sample.at_s, sample.lag_ms / 1000]);
   points.push([now, lag]);
   const recent = points.filter(([at]) => at > now - HOUR_S);
-  const highest = Math.max(1, ...recent.map(([, value]) => value));
-  const { svg, x, y } = frame("Lag over the last hour", highest, elapsed);
+  const highest = Math.max(0, ...recent.map(([, value]) => value));
+  const { svg, x, y } = frame("Lag over the last hour", highest, LAGS_S, elapsed);
   const line = recent.map(([at, value]) => `${x(at, now).toFixed(1)},${y(value).toFixed(1)}`);
   const first = x(recent[0][0], now), last = x(now, now);
   const shape = [`${first},${y(0)}`, ...line, `${last},${y(0)}`];
@@ -87,8 +89,8 @@ function rateChart(history, now) {
     const before = history[at].at_s;
     return { before, at: sample.at_s, rate: sample.bytes / Math.max(1, sample.at_s - before) };
   }).filter(({ before }) => before > now - HOUR_S);
-  const highest = Math.max(1024, ...rates.map(({ rate }) => rate));
-  const { svg, x, y } = frame("Throughput over the last hour", highest, (n) => bytes(n) + "/s");
+  const highest = Math.max(0, ...rates.map(({ rate }) => rate));
+  const { svg, x, y } = frame("Throughput over the last hour", highest, RATES, (n) => bytes(n) + "/s");
   for (const { before, at, rate } of rates.filter(({ rate }) => rate > 0)) {
     // The least is still to be seen.
     const height = Math.max(1, y(0) - y(rate));
@@ -123,7 +125,7 @@ function facts(root, lag, now) {
       `${bytes(today.wire_bytes)} on the wire`),
     fact("Watch", ...watch),
     fact("Since it began", `${count(totals.rounds)} rounds`,
-      `${count(totals.rescans)} of all, ${count(totals.missed)} missed, ` +
+      `${count(totals.rescans)} rescans, ${count(totals.missed)} missed, ` +
       `${count(totals.overflows)} overflows, ${count(totals.reconnects)} reconnects`));
 }
 
@@ -144,9 +146,9 @@ function generations(kept, now) {
   const row = (cell, texts) =>
     element("tr", {}, ...texts.map((text) => element(cell, {}, text)));
   const rows = kept.map((one) => row("td",
-    [one.id, moment(one.made_s), ago(one.made_s, now), MEANS[one.means] ?? one.means,
+    [one.id, moment(one.made_s), elapsed(Math.max(0, now - one.made_s)), MEANS[one.means] ?? one.means,
       count(one.entries)]));
-  const head = row("th", ["name", "made", "", "by", "entries"]);
+  const head = row("th", ["name", "made", "age", "by", "entries"]);
   const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows));
   return [
     element("h3", {}, `Generations: ${count(kept.length)}`),
@@ -181,8 +183,13 @@ function show(status, now) {
   byId("about").textContent =
     `${status.plan ? status.plan + ", " : ""}running for ${elapsed(now - status.started_s)}, ` +
     `process ${status.pid}`;
-  byId("roots").replaceChildren(...status.roots.map((root) => section(root, now)));
   byId("roots").classList.remove("stale");
+  // What somebody is about to copy stays as it is.
+  if (!getSelection().isCollapsed) return;
+  const lists = () => byId("roots").querySelectorAll(".scroll");
+  const places = Array.from(lists(), (list) => list.scrollTop);
+  byId("roots").replaceChildren(...status.roots.map((root) => section(root, now)));
+  lists().forEach((list, at) => { list.scrollTop = places[at] ?? 0; });
 }
 
 function complain(text) {

@@ -124,6 +124,11 @@ impl Unit {
         if !self.uses_tmp() {
             out.push_str("PrivateTmp=yes\n");
         }
+        if !self.writes.is_empty() {
+            out.push_str(
+                "# One that is not there keeps the service from starting: make it first.\n",
+            );
+        }
         for path in &self.writes {
             let _ = writeln!(out, "ReadWritePaths={}", word(path.as_os_str()));
         }

@@ -263,7 +263,10 @@ impl SourceRounds {
         if full && outcome.is_ok() && self.standing.has_scan() {
             self.read_all = Some(began);
         }
-        outcome
+        outcome.map(|summary| Summary {
+            elapsed: began.elapsed(),
+            ..summary
+        })
     }
 
     /// What a round that is over has to tell.
