@@ -343,6 +343,10 @@ fn entries_are_copied_elsewhere_while_the_root_is_locked() {
     ] {
         ask(&lab, "restore", &lab.dst, more).code(5).says(why);
     }
+    assert!(
+        !lab.dst.join("x").exists(),
+        "nothing is made of what is refused"
+    );
     let inode = |path: PathBuf| fs::metadata(path).unwrap().ino();
     assert_ne!(
         inode(to.join("c")),
