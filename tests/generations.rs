@@ -269,7 +269,10 @@ fn single_entries_come_back_and_what_is_there_goes_to_the_trash() {
         assert!(!root.join("d/e/mine").exists());
         tree(root, "m d 0711 @7");
         ask(lab, "restore", root, &[&id, "other", "./plain"]).ok();
-        tree(root, &format!("m . {}", root_properties(&before, root)));
+        let meta = fs::metadata(source).unwrap();
+        let (secs, nanos) = (meta.mtime(), meta.mtime_nsec());
+        // The trash is made in the root.
+        tree(root, &format!("m . @{secs}.{nanos:09}"));
         assert_same_dumps(&before, &dump(root));
         let trash: Vec<_> = walkdir::WalkDir::new(root.join(".cutover-trash"))
             .into_iter()
@@ -285,18 +288,6 @@ fn single_entries_come_back_and_what_is_there_goes_to_the_trash() {
         ask(lab, "restore", root, &[&id, "other"]).ok();
         assert_eq!(fs::read(root.join("other")).unwrap(), b"old");
     });
-}
-
-/// The mtime that a tree's root had, as a line of a tree has it. The trash and the generations in it
-/// move that.
-fn root_properties(_before: &Dump, root: &Path) -> String {
-    let source = root.with_file_name(if root.ends_with("dst") {
-        "src"
-    } else {
-        "source"
-    });
-    let meta = fs::metadata(source).unwrap();
-    format!("@{}.{:09}", meta.mtime(), meta.mtime_nsec())
 }
 
 #[test]
@@ -343,6 +334,10 @@ fn entries_are_copied_elsewhere_while_the_root_is_locked() {
     ] {
         ask(&lab, "restore", &lab.dst, more).code(5).says(why);
     }
+    assert!(
+        !lab.dst.join("x").exists(),
+        "nothing is made of what is refused"
+    );
     let inode = |path: PathBuf| fs::metadata(path).unwrap().ino();
     assert_ne!(
         inode(to.join("c")),
@@ -504,17 +499,15 @@ fn files_with_blocks_of_their_own_are_frozen_too() {
     assert_same_dumps(&before, &after);
 }
 
-#[test]
-fn a_making_that_is_killed_leaves_nothing_that_is_listed() {
-    let mut noise = Noise::seeded(b"generations");
-    let lab = Lab::new();
-    for n in 0..400 {
-        lab.destination(&format!("f d{}/f{n} 'old {n}' @{n}.5", n % 7));
-    }
-    let before = Dump::of(&lab.dst);
-    let mut killed = 0;
+/// Does `act` on a far host over and over until it gets to the end, while the agent is killed at
+/// random moments. Returns how often it was.
+fn until_it_survives<T>(
+    lab: &Lab,
+    noise: &mut Noise,
+    act: impl Fn(&mut Host) -> Result<T, Error>,
+) -> u64 {
     for attempt in 0_u64.. {
-        let mut host = far(&lab, "", Path::new(BINARY));
+        let mut host = far(lab, "", Path::new(BINARY));
         let agent = *lab.far_pids().last().unwrap();
         let pause = Duration::from_micros(noise.number() % (2000 + 2000 * attempt));
         let outcome = thread::scope(|scope| {
@@ -523,20 +516,66 @@ fn a_making_that_is_killed_leaves_nothing_that_is_listed() {
                 // It may be done already.
                 let _ = kill_process(Pid::from_raw(agent as i32).unwrap(), Signal::KILL);
             });
-            try_make(&mut host, &lab.dst, "1h:10m")
+            act(&mut host)
         });
+        if outcome.is_ok() {
+            return attempt;
+        }
         lab.wait_for_agents_to_end();
-        let listed = ask(&lab, "list", &lab.dst, &["--json"]).ok().json_lines();
-        match outcome {
-            // It was made, but nobody heard of it.
-            Ok(None) => break,
-            Ok(Some(_)) => assert_eq!(listed.len(), 1),
-            Err(_) => killed += usize::from(listed.is_empty()),
-        }
-        if !listed.is_empty() {
-            break;
-        }
     }
+    unreachable!()
+}
+
+#[test]
+fn a_restore_that_is_killed_goes_on_when_it_is_done_again() {
+    let mut noise = Noise::seeded(b"restored");
+    let lab = Lab::new();
+    for n in 0..200 {
+        let (d, e) = (n % 7, n % 5);
+        lab.destination(&format!(
+            "f d{d}/f{n} 'old' @{n}.5\n h d{d}/h{n} = d{d}/f{n}\n m d{d} @{e}"
+        ));
+    }
+    lab.destination("m . @9");
+    let before = Dump::of(&lab.dst);
+    let id = make(&lab, &lab.dst).generation.id;
+    for n in 0..200 {
+        lab.destination(&format!("r d{}/f{n}\n f d{}/f{n} 'new'", n % 7, n % 7));
+    }
+    lab.destination("f new 'x'\n r d3");
+    let root = lab.dst.to_str().unwrap();
+    let killed = until_it_survives(&lab, &mut noise, |host| {
+        let done = host.restore_generation(root, &id, &[], None)?;
+        assert_eq!(done.differing, Vec::<String>::new());
+        Ok(())
+    });
+    assert!(killed > 0, "none was killed");
+    assert_same_dumps(&before, &dump(&lab.dst));
+    let left = fs::read_dir(lab.dst.join(".cutover-kept")).unwrap();
+    for name in left.map(|entry| entry.unwrap().file_name()) {
+        let name = name.to_str().unwrap();
+        assert!(name == id || name.starts_with("replaced-"), "{name}");
+    }
+}
+
+#[test]
+fn a_making_that_is_killed_leaves_nothing_that_is_listed() {
+    let mut noise = Noise::seeded(b"generations");
+    let lab = Lab::new();
+    for n in 0..400 {
+        lab.destination(&format!("f d{}/f{n} 'old {n}' @{n}.5", n % 7));
+    }
+    let before = Dump::of(&lab.dst);
+    let killed = until_it_survives(&lab, &mut noise, |host| {
+        let made = try_make(host, &lab.dst, "1h:10m");
+        let listed = ask(&lab, "list", &lab.dst, &["--json"]).ok().json_lines();
+        match made {
+            // It was made before, but nobody heard of it.
+            Ok(_) => assert_eq!(listed.len(), 1),
+            Err(_) => assert!(listed.len() <= 1),
+        }
+        made
+    });
     assert!(killed > 0, "none was killed halfway");
     let left = fs::read_dir(lab.dst.join(".cutover-kept")).unwrap();
     let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();

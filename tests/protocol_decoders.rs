@@ -15,7 +15,8 @@ use cutover::manifest::record::Entry;
 use cutover::options::SyncOptions;
 use cutover::path::{Name, RelPath};
 use cutover::protocol::errand::{
-    Answer, Command, Errand, Expand, Occupant, Occupants, OutputLine, Report,
+    Answer, Command, Comparison, Errand, Expand, GenerationsAnswer, GenerationsErrand, Occupant,
+    Occupants, OutputLine, Report,
 };
 use cutover::protocol::frame::{
     HEADER, MAX_BODY, decode, decode_batch, decode_batch_dir, decode_data, decode_message,
@@ -217,8 +218,21 @@ fn honest_bodies() -> Vec<Vec<u8>> {
             env: Vec::new(),
             timeout: Duration::from_secs(9),
         }),
+        Errand::Generations(GenerationsErrand::Make {
+            root: "/srv".to_string(),
+            rule: "24h:1h,7d:1d".parse().unwrap(),
+        }),
+        Errand::Generations(GenerationsErrand::Restore {
+            root: "/srv".to_string(),
+            id: "gen-20261123-014500".to_string(),
+            paths: vec![path("a/b")],
+            to: None,
+        }),
     ];
     let reports = [
+        Report::Answer(Box::new(Answer::Generations(GenerationsAnswer::Compared(
+            Comparison::default(),
+        )))),
         Report::Output(OutputLine {
             is_stderr: true,
             text: "x".to_string(),

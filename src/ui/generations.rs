@@ -8,7 +8,7 @@ use crate::protocol::errand::{Comparison, Generation, KeepMeans, Recovered, Shel
 
 use super::human::{count, counted, printable};
 use super::itemize::{Direction, Extraneous, Itemizer};
-use super::json::{VERSION, item_json};
+use super::json::{event_line, item_json};
 
 /// The widest of [`means_word`].
 const MEANS_WIDTH: usize = 9;
@@ -105,14 +105,6 @@ pub fn recovered_text(done: &Recovered, root: &str) -> String {
 }
 
 #[derive(Serialize)]
-struct Line<'a, T> {
-    v: u8,
-    event: &'a str,
-    #[serde(flatten)]
-    body: T,
-}
-
-#[derive(Serialize)]
 struct GenerationLine<'a> {
     id: &'a str,
     made_s: u64,
@@ -141,7 +133,7 @@ pub fn generations_json(shelved: &Shelved) -> String {
             },
             entries: generation.entries,
         });
-        bodies.map(|body| json(event, body)).collect()
+        bodies.map(|body| event_line(event, body)).collect()
     };
     lines("generation", &shelved.generations) + &lines("replaced", &shelved.replaced)
 }
@@ -156,17 +148,7 @@ pub fn comparison_json(found: &Comparison, exit_code: u8) -> String {
         told: found.items.len(),
         exit_code,
     };
-    items.collect::<String>() + &json("comparison", last)
-}
-
-fn json(event: &str, body: impl Serialize) -> String {
-    let line = Line {
-        v: VERSION,
-        event,
-        body,
-    };
-    // Strings and numbers always serialize.
-    serde_json::to_string(&line).unwrap_or_default() + "\n"
+    items.collect::<String>() + &event_line("comparison", last)
 }
 
 #[cfg(test)]

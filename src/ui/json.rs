@@ -257,6 +257,20 @@ impl<'a> OriginFields<'a> {
     }
 }
 
+/// A line, with its end, of a command that has no run to observe.
+pub(super) fn event_line(event: &str, body: impl Serialize) -> String {
+    #[derive(Serialize)]
+    struct Line<'a, T> {
+        v: u8,
+        event: &'a str,
+        #[serde(flatten)]
+        body: T,
+    }
+    let v = VERSION;
+    // Strings, numbers and lists of them always serialize.
+    serde_json::to_string(&Line { v, event, body }).unwrap_or_default() + "\n"
+}
+
 /// The line of one entry.
 pub(super) fn item_json(item: &Item) -> String {
     line(Body::Item(item_line(item))).unwrap_or_default()

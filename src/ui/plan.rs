@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::plan::{Finding, Shown, ShownHost, ShownRoot, Verdict};
 
 use super::human::{bytes, count, counted, printable};
-use super::json::VERSION;
+use super::json::event_line;
 
 /// Whether words may be coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,14 +78,6 @@ fn counts(findings: &[Finding]) -> [u64; 3] {
 }
 
 #[derive(Serialize)]
-struct Line<'a, T> {
-    v: u8,
-    event: &'a str,
-    #[serde(flatten)]
-    body: T,
-}
-
-#[derive(Serialize)]
 struct VerdictLine<'a> {
     plan: &'a str,
     ok: u64,
@@ -99,7 +91,7 @@ pub fn findings_json(plan: &str, findings: &[Finding], exit_code: u8) -> String 
     let [ok, warnings, fails] = counts(findings);
     let lines: String = findings
         .iter()
-        .map(|finding| json("finding", finding))
+        .map(|finding| event_line("finding", finding))
         .collect();
     let last = VerdictLine {
         plan,
@@ -108,22 +100,12 @@ pub fn findings_json(plan: &str, findings: &[Finding], exit_code: u8) -> String 
         fails,
         exit_code,
     };
-    lines + &json("verdict", last)
+    lines + &event_line("verdict", last)
 }
 
 /// A plan for programs.
 pub fn plan_json(shown: &Shown) -> String {
-    json("plan", shown)
-}
-
-fn json(event: &str, body: impl Serialize) -> String {
-    let line = Line {
-        v: VERSION,
-        event,
-        body,
-    };
-    // Strings, numbers and lists of them always serialize.
-    serde_json::to_string(&line).unwrap_or_default() + "\n"
+    event_line("plan", shown)
 }
 
 /// A plan for people.

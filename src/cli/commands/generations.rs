@@ -208,14 +208,13 @@ impl RootArg {
     fn reach(&self, remote: &RemoteFlags) -> Result<Place, Error> {
         let cancel = Cancel::default();
         signals::cancel_on_signals(&cancel)?;
-        let (host, path) = match Location::parse(&self.root)? {
-            Location::Local(path) => (Host::here_until(&cancel), path.into_os_string()),
+        let (host, path, is_far) = match Location::parse(&self.root)? {
+            Location::Local(path) => (Host::here_until(&cancel), path.into_os_string(), false),
             Location::Remote(far) => {
                 let host = Host::reach(&far, &remote.remote()?, &Silent, &cancel)?;
-                (host, OsString::from_vec(path_of(far)))
+                (host, OsString::from_vec(path_of(far)), true)
             }
         };
-        let is_far = matches!(Location::parse(&self.root)?, Location::Remote(_));
         let mut place = Place {
             host,
             root: String::new(),

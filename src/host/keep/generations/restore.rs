@@ -1,7 +1,7 @@
 //! Brings generations back: whole, by way of a copy that is moved into the root as other kept states
 //! are; or single entries, as copies. The generation itself stays as it is.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::super::index::Index;
@@ -260,16 +260,19 @@ fn target(root: &Root, to: &str) -> Result<Root> {
         return Err(Error::Usage(format!("{to} is not an absolute path")));
     }
     let failed = |err| Error::io("open", to, err);
-    let dir = fs::create_dir_all(path).map_err(failed)?;
-    let resolved = |path: &Path| path.canonicalize();
-    let path: PathBuf = resolved(path).map_err(failed)?;
-    if path.starts_with(resolved(&root.path).map_err(|err| root.failed("find", err))?) {
+    let there = path.ancestors().find(|at| at.exists());
+    let there = there.unwrap_or(path).canonicalize().map_err(failed)?;
+    let own = root.path.canonicalize();
+    if there.starts_with(own.map_err(|err| root.failed("find", err))?) {
         return Err(Error::Refused(format!(
             "{} is in the root: without --to, entries go back to their place in it",
-            shown(&path)
+            shown(path)
         )));
     }
-    Ok(Root { dir, path })
+    Ok(Root {
+        dir: fs::create_dir_all(path).map_err(failed)?,
+        path: path.to_path_buf(),
+    })
 }
 
 fn check_empty(target: &Root) -> Result<()> {
