@@ -1,5 +1,5 @@
 //! Amounts as people write them, on the command line and in plans: sizes with rsync's suffixes, rates,
-//! durations. Errors are sentences to be put after what was wrong.
+//! durations; and numbers of things as they read them. Errors are sentences to be put after what was wrong.
 
 use std::time::Duration;
 
@@ -115,6 +115,14 @@ fn parse_decimal(text: &str) -> Result<Decimal, String> {
             .map_err(|_| "it has too many digits".to_owned())?,
         places: fraction.len() as u32,
     })
+}
+
+/// A number with its noun.
+pub fn counted(number: u64, one: &str, many: &str) -> String {
+    match number {
+        1 => format!("1 {one}"),
+        _ => format!("{number} {many}"),
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::conductor::Conductor;
 use super::journal::{Journal, now_ms};
 use super::step::Step;
-use super::stopped::{Running, counted};
+use super::stopped::Running;
 use super::undo::{means_of, replaced};
 use super::watch::{Listener, Told};
 use crate::error::{Error, Result};
@@ -18,6 +18,7 @@ use crate::plan::model::{KeepState, When};
 use crate::plan::{self, Resolved, Verb, Verdict};
 use crate::protocol::errand::{Command, Database, KeepMeans, Marker, MarkerRole};
 use crate::session::Mode;
+use crate::units::counted;
 
 /// How often a service that was started is asked whether it runs.
 const ASK_AGAIN: Duration = Duration::from_millis(500);

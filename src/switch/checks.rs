@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::conductor::Conductor;
 use super::report::CheckReport;
-use super::stopped::{counted, ended};
+use super::stopped::ended;
 use crate::error::{Error, Result};
 use crate::plan::{ResolvedCheck, Tried};
 use crate::protocol::errand::{Exit, OutputLine};
+use crate::units::counted;
 
 /// How often a check that does not hold yet is tried again.
 const CHECK_AGAIN: Duration = Duration::from_millis(500);

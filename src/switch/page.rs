@@ -51,7 +51,14 @@ fn checklist(out: &mut String, report: &Report) {
     if report.checks.is_empty() {
         return;
     }
-    out.push_str("<h2>Checks</h2><table><tr><th></th><th>check</th><th>found</th></tr>");
+    let title = match report.goes_back() {
+        true => "Checks before it went back",
+        false => "Checks",
+    };
+    let _ = write!(
+        out,
+        "<h2>{title}</h2><table><tr><th></th><th>check</th><th>found</th></tr>"
+    );
     for check in &report.checks {
         row(
             out,

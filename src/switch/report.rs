@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::journal::{Journal, What, clock};
 use super::live::Live;
-use super::step::Step;
+use super::step::{ROLLBACK, Step};
 use crate::events::Summary;
 use crate::plan::{Finding, Resolved};
 
@@ -127,6 +127,13 @@ impl Report {
     /// Whether there is a switch to report of; else nothing of it is known, nor which side is live.
     pub fn is_of_something(&self) -> bool {
         !self.id.is_empty()
+    }
+
+    /// Whether the way back was taken, and what the checks found is not so any more.
+    pub fn goes_back(&self) -> bool {
+        self.steps
+            .iter()
+            .any(|taken| ROLLBACK.contains(&taken.step))
     }
 
     /// Takes over what the journal knows.

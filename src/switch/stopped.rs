@@ -12,6 +12,7 @@ use crate::events::Side;
 use crate::plan::Verb;
 use crate::plan::model::FenceOff;
 use crate::protocol::errand::Exit;
+use crate::units::counted;
 
 /// How long a service that was told to stop may take until its last process is gone, beyond the
 /// time that its stop command took.
@@ -238,14 +239,6 @@ pub(super) fn ended(exit: &Exit) -> String {
         Exit::Signal(signal) => format!("was killed by signal {signal}"),
         Exit::TimedOut => "took too long and was killed".to_string(),
         Exit::NotStarted(why) => format!("could not be started: {why}"),
-    }
-}
-
-/// A number with its noun.
-pub(super) fn counted(number: u64, one: &str, many: &str) -> String {
-    match number {
-        1 => format!("1 {one}"),
-        _ => format!("{number} {many}"),
     }
 }
 

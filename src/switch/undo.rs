@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::conductor::Conductor;
 use super::journal::Journal;
 use super::step::{ROLLBACK, Step};
-use super::stopped::counted;
 use super::watch::Listener;
 use crate::error::{Error, ErrorClass, Result};
 use crate::events::{Observer, Side};
@@ -15,6 +14,7 @@ use crate::path::escape;
 use crate::plan::model::FenceOff;
 use crate::protocol::errand::FenceMeans;
 use crate::session::{self, Mode};
+use crate::units::counted;
 
 impl Conductor<'_> {
     /// The steps back from where a switch came to: nothing is undone that was not begun.

@@ -90,6 +90,14 @@ impl Steps {
     }
 
     fn tell_report(&self, report: &Report) {
+        // What was found on the way is no news of where it is now.
+        if !report.goes_back() {
+            self.tell_found(report);
+        }
+        self.say(&format!("{}.", capitalised(&report.live.to_string())));
+    }
+
+    fn tell_found(&self, report: &Report) {
         for check in &report.checks {
             let sign = if check.holds { "ok  " } else { "FAIL" };
             self.say(&format!("{sign}  {}: {}", check.name, check.said));
@@ -106,7 +114,6 @@ impl Steps {
                 human::entries(entries)
             ));
         }
-        self.say(&format!("{}.", capitalised(&report.live.to_string())));
     }
 
     fn say(&self, text: &str) {

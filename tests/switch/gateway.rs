@@ -14,6 +14,7 @@ fn a_gateway_moves_with_all_it_remembers_and_comes_back() {
 
     let switched = site.cutover("switch", &plan).ok();
     switched.says("The destination is the live side");
+    switched.says("ok    the gateway runs");
     assert!(site.runs_on(&site.new) && !site.runs_on(&site.old));
     // What the old one had heard is there, and the new one goes on hearing.
     let (old, _) = site.heard(&site.old);
@@ -24,6 +25,8 @@ fn a_gateway_moves_with_all_it_remembers_and_comes_back() {
 
     let back = site.cutover("rollback", &plan).ok();
     back.says("The source is the live side");
+    let stale = "the gateway runs";
+    assert!(!back.stdout.contains(stale), "{back}");
     assert!(site.runs_on(&site.old) && !site.runs_on(&site.new));
 }
 

@@ -52,6 +52,7 @@ pub(crate) struct SwitchCommand {
 
 /// Undo a switch: the destination becomes what it was, and the source is started again
 ///
+/// What the destination was is what it had after the switch's own warm sync, before the last one.
 /// What the destination has by then is kept in `.cutover-kept` of each root. Exit codes as with
 /// `cutover switch`.
 #[derive(Clone, Debug, Args)]

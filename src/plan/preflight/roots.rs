@@ -6,6 +6,7 @@ use super::{Findings, View, of_root, some};
 use crate::events::Side;
 use crate::plan::resolve::ResolvedRoot;
 use crate::protocol::errand::{Marker, MarkerRole, Measured, RootKind};
+use crate::units::counted;
 
 pub(super) fn judge(view: &View<'_>, findings: &mut Findings) {
     let seen = view.seen;
@@ -110,8 +111,8 @@ fn readable(root: &ResolvedRoot, measured: &Measured, findings: &mut Findings) {
     if measured.unreadable_entries > 0 {
         let names = some(&measured.unreadable, measured.unreadable_entries, ", ");
         let message = format!(
-            "{} entries cannot be read at the source: {names}",
-            measured.unreadable_entries
+            "{} cannot be read at the source: {names}",
+            counted(measured.unreadable_entries, "entry", "entries")
         );
         findings.fail(&subject, message, BE_ABLE);
     }
