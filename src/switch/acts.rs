@@ -96,7 +96,11 @@ impl Conductor<'_> {
         }
     }
 
+    /// A standby that a mirror has just left is as warm as it can be.
     fn warm_sync(&mut self) -> Result<Option<String>> {
+        if let Some(told) = self.take_over_from_mirror()? {
+            return Ok(Some(told));
+        }
         let summaries = self.sync_roots(Mode::Sync, &|_| {})?;
         let churn: u64 = summaries.iter().map(|(_, summary)| summary.churn).sum();
         Ok(Some(match churn {

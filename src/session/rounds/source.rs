@@ -91,7 +91,7 @@ impl SourceRounds {
                     far_drains: &mut far_drains,
                 };
                 let Some(extent) = self.rest(&mut rest, mirroring, is_first)? else {
-                    return rest.idle.say(&FromSource::Bye);
+                    return rest.idle.say(&FromSource::Part);
                 };
                 self.begin(&mut rest, mirroring, extent)?;
                 (extent, rest.drains())
@@ -104,6 +104,11 @@ impl SourceRounds {
                 _ => self.pending.take_all(),
             };
             self.round(role, mirroring, (reader, writer), extent, dirty)?;
+            far_drains |= self.standing.asked_to_drain;
+            // Of a source that is never at rest, what changed up to now is all there can be.
+            if drains && self.standing.has_scan() {
+                return Idle::new(reader, writer, role.cancel).say(&FromSource::Part);
+            }
             is_first = false;
         }
     }
