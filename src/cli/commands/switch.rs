@@ -9,7 +9,7 @@ use crate::cli::flags::{ConnectionFlags, OutputFlags};
 use crate::cli::signals;
 use crate::error::{Error, ErrorClass};
 use crate::events::{Cancel, Silent};
-use crate::plan::{self, Hosts, Resolved};
+use crate::plan::{self, Hosts, Loaded, Resolved};
 use crate::switch::{Conductor, Order, Report, Settled, Step, Watch, page};
 use crate::ui::{Output, Steps, printable};
 
@@ -181,15 +181,17 @@ impl Run<'_> {
             self.output.progress(),
         ));
         let loaded = plan::load(self.plan)?;
-        let mut hosts = Hosts::reach(&loaded.plan, &self.connection.remote(), &Silent, &cancel)?;
-        let resolved = plan::resolve(&loaded, &mut hosts)?;
+        let (mut hosts, resolved) = self
+            .reach(&loaded, &cancel)
+            .inspect_err(|err| steps.tell_error(err))?;
         let watch: Arc<dyn Watch> = Arc::<Steps>::clone(&steps);
         let mut conductor = Conductor::new(&loaded, &resolved, &mut hosts, watch, &cancel);
         if self.dry_run {
-            let text = outline(&conductor, &resolved, self.rollback);
-            super::print(text.as_bytes())?;
+            let ahead = conductor.steps(self.rollback).into_iter();
+            let ahead = ahead.map(|step| (step, crate::switch::commands_of(step, &resolved)));
+            let shown = steps.outline(&ahead.collect::<Vec<_>>());
             hosts.finish()?;
-            return Ok(0);
+            return written(shown).map(|()| 0);
         }
         let outcome = act(&mut conductor);
         let report = conductor.report().clone();
@@ -208,10 +210,7 @@ impl Run<'_> {
             steps.tell_ways(&report, self.plan);
         }
         let shown = steps.close(&report, kept.as_deref(), outcome.as_ref().err());
-        let outcome = match (outcome, shown) {
-            (Ok(()), Output::Failed(err)) => Err(Error::io("write to", "standard output", err)),
-            (outcome, _) => outcome,
-        };
+        let outcome = outcome.and_then(|()| written(shown));
         let Err(err) = outcome else {
             // All is done and written down: an agent that cannot say goodbye changes nothing of it.
             let _ = hosts.finish();
@@ -223,6 +222,12 @@ impl Run<'_> {
             return Ok(err.class().exit_code());
         }
         Err(err)
+    }
+
+    fn reach(&self, loaded: &Loaded, cancel: &Cancel) -> Result<(Hosts, Resolved), Error> {
+        let mut hosts = Hosts::reach(&loaded.plan, &self.connection.remote(), &Silent, cancel)?;
+        let resolved = plan::resolve(loaded, &mut hosts)?;
+        Ok((hosts, resolved))
     }
 
     /// Files the report away, beside the journal and where it was asked for; returns the former
@@ -249,6 +254,14 @@ impl Run<'_> {
     }
 }
 
+/// An error where what was to be seen on standard output did not get there.
+fn written(shown: Output) -> Result<(), Error> {
+    match shown {
+        Output::Failed(err) => Err(Error::io("write to", "standard output", err)),
+        _ => Ok(()),
+    }
+}
+
 /// A report names paths and hosts: it is for its owner to show around.
 fn write(file: &Path, bytes: &[u8]) -> Result<(), Error> {
     use std::io::Write;
@@ -262,28 +275,4 @@ fn write(file: &Path, bytes: &[u8]) -> Result<(), Error> {
         .open(file)
         .and_then(|mut out| out.write_all(bytes))
         .map_err(failed)
-}
-
-/// The steps with what each runs.
-fn outline(conductor: &Conductor<'_>, resolved: &Resolved, rollback: bool) -> String {
-    let steps = conductor.steps(rollback);
-    let mut text = String::new();
-    for (at, step) in steps.iter().enumerate() {
-        text.push_str(&format!(
-            "{:>2}  {:<26}{}\n",
-            at + 1,
-            step.name(),
-            step.title()
-        ));
-        for (side, command) in crate::switch::commands_of(*step, resolved) {
-            let user = command.user.as_ref().map(|user| format!(" as {user}"));
-            text.push_str(&format!(
-                "    {}{}: {}\n",
-                side.noun(),
-                user.unwrap_or_default(),
-                printable(&command.words.join(" "))
-            ));
-        }
-    }
-    text
 }
