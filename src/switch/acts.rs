@@ -255,9 +255,9 @@ impl Conductor<'_> {
         let by_content = |options: &mut SyncOptions| options.compare = Compare::Checksum;
         let summaries = self.sync_roots(Mode::Verify, &by_content)?;
         let entries: u64 = summaries.iter().map(|(_, one)| one.source_entries).sum();
+        let equal = counted(entries, "entry is", "entries are");
         Ok(Some(format!(
-            "{} are equal, by content and in all that is preserved",
-            counted(entries, "entry", "entries")
+            "{equal} equal, by content and in all that is preserved"
         )))
     }
 
@@ -291,7 +291,10 @@ impl Conductor<'_> {
                 )));
             }
         }
-        let sound = format!("{} sound", counted(checked, "database", "databases"));
+        let sound = match checked {
+            0 => "there are none of SQLite".to_owned(),
+            _ => format!("{} sound", counted(checked, "database", "databases")),
+        };
         Ok(Some(match stale {
             0 => sound,
             _ => format!(
