@@ -137,11 +137,14 @@ impl Steps {
                 continue;
             };
             let size = human::bytes(root.bytes.unwrap_or_default());
-            let digest = root.digest.as_deref().unwrap_or("not compared");
+            // Without a digest that both have, the sides were not compared, or one has more.
+            let digest = root.digest.as_ref();
+            let digest = digest.map(|digest| format!(", digest {digest}"));
             self.say(&format!(
-                "{}: {}, {size}, digest {digest}",
+                "{}: {}, {size}{}",
                 root.name,
-                human::entries(entries)
+                human::entries(entries),
+                digest.unwrap_or_default()
             ));
         }
     }

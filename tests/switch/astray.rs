@@ -398,6 +398,17 @@ fn a_report_tells_what_an_earlier_run_found() {
 }
 
 #[test]
+fn what_a_plan_that_deletes_nothing_leaves_there_is_no_difference() {
+    let (site, plan) = plain("x", "[sync]\ndelete = false\n");
+    let there = site.new.home().join("data");
+    fs::create_dir(&there).unwrap();
+    fs::write(there.join("own"), "of the new home").unwrap();
+    site.cutover("switch", &plan).ok();
+    assert_eq!(fs::read_to_string(there.join("file")).unwrap(), "x");
+    assert!(there.join("own").exists());
+}
+
+#[test]
 fn a_switch_does_not_go_on_by_another_way_to_its_hosts() {
     let (site, plan) = plain("x", "");
     site.cutover("switch --until keep", &plan).ok();
