@@ -3,9 +3,9 @@
 //! in a hundred lines and without the engine.
 
 use std::collections::BTreeMap;
-use std::fs::{Permissions, set_permissions};
+use std::fs::{Permissions, create_dir, set_permissions, write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cutover::fs::{Dir, ListScratch};
@@ -28,23 +28,33 @@ struct Seen {
 
 /// Follows a tree by what its watch says.
 struct Follower {
+    path: PathBuf,
     root: Dir,
     watcher: Watcher,
     pending: Pending,
     /// The directories that are known, with what was in them when they were listed last.
     dirs: BTreeMap<RelPath, BTreeMap<Name, Seen>>,
     overflows: u64,
+    /// Called with each directory between its mark and its listing.
+    at_the_mark: fn(&Path),
 }
 
 impl Follower {
     /// Marks and lists everything.
     fn new(root: &Path) -> Follower {
+        Follower::disturbed(root, |_| ())
+    }
+
+    /// The same, and what happens to each directory at the worst moment.
+    fn disturbed(root: &Path, at_the_mark: fn(&Path)) -> Follower {
         let mut follower = Follower {
+            path: root.into(),
             root: Dir::open_root(root).unwrap(),
             watcher: Watcher::new().unwrap(),
             pending: Pending::new(Duration::from_millis(4), Duration::from_millis(40)),
             dirs: BTreeMap::new(),
             overflows: 0,
+            at_the_mark,
         };
         follower.rescan();
         follower
@@ -64,6 +74,7 @@ impl Follower {
             return;
         };
         self.watcher.mark(&dir, path).unwrap();
+        (self.at_the_mark)(&self.path.join(path.as_os_str()));
         let Some(entries) = list(&dir) else {
             return;
         };
@@ -217,6 +228,22 @@ fn whoever_reads_what_is_heard_knows_the_tree() {
         });
         assert_known(&mut follower, &churner, &lab.src);
     }
+}
+
+/// Fails when a directory is marked after it is listed.
+#[test]
+fn changes_between_a_mark_and_the_listing_are_heard() {
+    let lab = Lab::with_source("d a/b/c\n f a/file 'text'\n d d");
+    let mut follower = Follower::disturbed(&lab.src, |dir| {
+        write(dir.join("file"), "another text").unwrap();
+        // In that there is none, or it would never end.
+        if !dir.ends_with("new") {
+            let _ = create_dir(dir.join("new"));
+        }
+    });
+    follower.settle();
+    let mistakes = follower.mistakes(&lab.src);
+    assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
 }
 
 #[test]
