@@ -8,4 +8,5 @@
 mod common;
 
 mod churner;
+mod hearing;
 mod kit;
