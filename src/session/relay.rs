@@ -189,9 +189,13 @@ fn pass(
 ) -> Result<()> {
     let broken = |err: io::Error| Error::Connection(format!("an agent's connection broke: {err}"));
     loop {
-        while !has_more(&reader).map_err(broken)? {
+        // Between any two frames: where they never cease there is no pause to wait for.
+        loop {
             if let Some(frame) = add()? {
                 writer.write_all(&frame).map_err(broken)?;
+            }
+            if has_more(&reader).map_err(broken)? {
+                break;
             }
         }
         let mut header = [0; HEADER];
