@@ -166,7 +166,9 @@ impl Drop for Sshd {
 fn spawn_server(dir: &Path, setup: Option<&str>) -> Child {
     let log = fs::File::create(dir.join("log")).unwrap();
     let mut server = Command::new("setpriv");
-    server.args(["--pdeathsig", "TERM"]);
+    // `unshare` waits for its child whatever else it is asked to do.
+    let end = if setup.is_some() { "KILL" } else { "TERM" };
+    server.args(["--pdeathsig", end]);
     if let Some(setup) = setup {
         let script = format!("{setup}\nexec \"$@\"");
         server.args([
