@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::sync::Mutex;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, Result};
@@ -21,6 +22,10 @@ use crate::session::source::SourceRole;
 use crate::session::standing::{Standing, Unheard};
 use crate::transport::{LinkReader, LinkWriter};
 use crate::watch::{Dirty, MarkError, Now, Pending, Reach, Watcher};
+
+/// Once something is heard, more is coming: a file that is written to without a pause would wake us
+/// for every write.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// A source that is watched. Outlives the connections that its rounds run over.
 pub(crate) struct SourceRounds {
@@ -140,8 +145,12 @@ impl SourceRounds {
             }
             let until = self.pending.due().map_or(rescan, |due| due.min(rescan));
             let other = self.watcher.as_ref().map(AsFd::as_fd);
-            if let Woken::Said(frame) = rest.idle.wait(other, until)? {
-                rest.take(decode_message(&frame.body)?)?;
+            match rest.idle.wait(other, until)? {
+                Woken::Said(frame) => {
+                    rest.take(decode_message(&frame.body)?)?;
+                }
+                Woken::Other => thread::sleep(GATHER),
+                Woken::Time => {}
             }
         }
     }
