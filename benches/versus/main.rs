@@ -6,7 +6,6 @@
 
 mod calls;
 mod chart;
-mod data;
 mod growth;
 mod job;
 mod link;
@@ -15,6 +14,14 @@ mod report;
 mod scenario;
 mod set;
 mod stage;
+
+// What it shares with the benchmark of the mirror.
+#[path = "../support/data.rs"]
+mod data;
+#[path = "../support/figures.rs"]
+mod figures;
+#[path = "../support/tools.rs"]
+mod tools;
 
 // The tests' own kit: a real sshd, and an account of a tree that shares no code with cutover.
 #[allow(dead_code, unreachable_pub)]

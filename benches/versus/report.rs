@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::calls;
 use crate::chart;
+use crate::figures::{least, median, most};
 use crate::job::{Taken, Tool};
 use crate::scenario::{Contender, Outcome};
 
@@ -143,22 +144,4 @@ fn outcome_json(outcome: &Outcome) -> Value {
         "files": outcome.entries,
         "contenders": contenders.collect::<Vec<_>>(),
     })
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => f64::NAN,
-        len if len % 2 == 1 => values[len / 2],
-        len => (values[len / 2 - 1] + values[len / 2]) / 2.0,
-    }
-}
-
-fn least(values: &[f64]) -> f64 {
-    values.iter().copied().fold(f64::INFINITY, f64::min)
-}
-
-fn most(values: &[f64]) -> f64 {
-    values.iter().copied().fold(0.0, f64::max)
 }

@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::data::{self, Content};
 use crate::dump::Dump;
 use crate::job::Tool;
-use crate::stage::{Place, Stage, copy, remove};
+use crate::stage::{Place, Stage, remove};
+use crate::tools::{copy, listed_by_rsync};
 
 /// Up to this many entries results are compared by the tests' own account of a tree; it holds
 /// about a kilobyte an entry. Larger trees are compared by rsync.
@@ -236,17 +236,6 @@ impl<'a> Set<'a> {
         };
         lines.into_iter().next()
     }
-}
-
-/// The first line that rsync would itemize, where there is an rsync to ask.
-fn listed_by_rsync(src: &Path, dst: &Path) -> Option<String> {
-    let output = Command::new("rsync")
-        .args(["-aHAXni", "--delete"])
-        .args([src.join(""), dst.join("")])
-        .output()
-        .ok()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.lines().next().map(str::to_owned)
 }
 
 fn append(path: &Path) {

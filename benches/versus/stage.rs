@@ -6,13 +6,13 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
 use crate::data::Sizes;
 use crate::link;
 use crate::sshd::Sshd;
+use crate::tools::{copy, says};
 
 /// Where a scenario's trees are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,25 +142,8 @@ impl Stage {
     }
 }
 
-/// Copies exactly, with the one tool that is everywhere.
-pub(crate) fn copy(from: &Path, to: &Path) {
-    let status = Command::new("cp").arg("-aT").args([from, to]).status();
-    assert!(status.unwrap().success(), "cp failed");
-}
-
 pub(crate) fn remove(path: &Path) {
     if path.exists() {
         fs::remove_dir_all(path).unwrap();
     }
-}
-
-fn says(program: &str, words: &str) -> String {
-    let output = Command::new(program)
-        .args(words.split(' '))
-        .stderr(Stdio::null())
-        .output();
-    output.map_or_else(
-        |_| String::new(),
-        |output| String::from_utf8_lossy(&output.stdout).into_owned(),
-    )
 }

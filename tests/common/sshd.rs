@@ -117,6 +117,11 @@ impl Sshd {
         self.port
     }
 
+    /// The server's process, of which those of its connections are children.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What the server has logged, at its first level of debugging.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap()
