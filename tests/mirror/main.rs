@@ -9,3 +9,5 @@ mod common;
 
 mod churner;
 mod kit;
+mod random;
+mod standby;
