@@ -130,6 +130,11 @@ impl Standing {
         }
     }
 
+    /// The directories that are to be read again though nobody will tell of them.
+    pub(crate) fn outdated(&self) -> impl Iterator<Item = &RelPath> {
+        self.kept.iter().flat_map(|kept| &kept.scan.outdated)
+    }
+
     /// Whether a scan is kept.
     pub(crate) fn has_scan(&self) -> bool {
         self.kept.is_some()

@@ -10,3 +10,5 @@ mod common;
 mod churner;
 mod hearing;
 mod kit;
+mod random;
+mod standby;

@@ -31,18 +31,22 @@ impl Scan {
         }
         let mut stale = with_parents(stale);
         let mut read = BTreeSet::new();
+        let mut outdated = BTreeSet::new();
         self.vanished.clear();
         while !stale.is_empty() {
             self.read_stale(lister, options, &stale, &mut read, observer)?;
-            let linked = lister.links.dirs_of_changed();
+            let mut again = std::mem::take(&mut self.outdated);
+            again.extend(lister.links.dirs_of_changed());
+            // What changes all the time is not read all the time.
+            let (mut late, again): (BTreeSet<_>, _) =
+                again.into_iter().partition(|dir| read.contains(dir));
+            outdated.append(&mut late);
             stale = Stale {
-                dirs: linked
-                    .into_iter()
-                    .filter(|dir| !read.contains(dir))
-                    .collect(),
+                dirs: again,
                 trees: BTreeSet::new(),
             };
         }
+        self.outdated = outdated;
         if lister.links.has_unknown_names() {
             return self.read_anew(lister, options, observer);
         }
@@ -81,6 +85,7 @@ impl Scan {
             problems: std::mem::take(&mut self.problems),
             vanished: std::mem::take(&mut self.vanished),
             leftovers: std::mem::take(&mut self.leftovers),
+            outdated: std::mem::take(&mut self.outdated),
             update: std::mem::take(&mut self.update),
             ..Shared::default()
         };
@@ -108,6 +113,7 @@ impl Scan {
         self.problems = shared.problems;
         self.vanished = shared.vanished;
         self.leftovers = shared.leftovers;
+        self.outdated = shared.outdated;
         self.update = shared.update;
         Ok(())
     }

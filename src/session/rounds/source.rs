@@ -217,8 +217,10 @@ impl SourceRounds {
             Ok(())
         })?;
         if summary.churn > 0 {
-            self.again(&dirty);
+            self.again(dirty.iter().map(|(dir, _)| dir));
         }
+        let outdated: Vec<_> = self.standing.outdated().cloned().collect();
+        self.again(outdated.iter());
         events.extend(self.outcome(&role, summary, &dirty, full));
         for event in events {
             tell(&role, &mut idle, event)?;
@@ -328,9 +330,9 @@ impl SourceRounds {
     }
 
     /// Has what would not hold still looked at again once it has settled.
-    fn again(&mut self, dirty: &Dirty) {
+    fn again<'d>(&mut self, dirs: impl Iterator<Item = &'d RelPath>) {
         let now = Now::by_clocks();
-        for (dir, _) in dirty.iter() {
+        for dir in dirs {
             self.pending.note(dir, None, now);
         }
     }
