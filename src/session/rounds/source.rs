@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,6 +17,7 @@ use crate::path::RelPath;
 use crate::protocol::frame::decode_message;
 use crate::protocol::idle::{Idle, Woken};
 use crate::protocol::message::{FromDestination, FromSource};
+use crate::session::root::SourceRoot;
 use crate::session::rounds::Wishes;
 use crate::session::rounds::torn::Torn;
 use crate::session::source::SourceRole;
@@ -82,6 +84,10 @@ impl SourceRounds {
         writer: &mut LinkWriter,
         wishes: &Wishes,
     ) -> Result<()> {
+        if let Err(err) = refuse_file(role.root) {
+            Idle::new(reader, writer, role.cancel).say(&FromSource::Failed(err.to_remote()))?;
+            return Err(err);
+        }
         // Of what was sent over another link nobody here knows what of it arrived.
         self.standing.forget();
         let mut is_first = true;
@@ -363,6 +369,17 @@ impl SourceRounds {
             tell(RoundEvent::Lacking(oldest.map(age_ms)))?;
         }
         Ok(())
+    }
+}
+
+/// Refuses a source that is a single file: what is watched is a directory.
+fn refuse_file(root: &Path) -> Result<()> {
+    match SourceRoot::open(root)?.single {
+        None => Ok(()),
+        Some(_) => Err(Error::Usage(format!(
+            "{} is no directory: a mirror keeps directories; use `cutover sync` for a file",
+            root.display()
+        ))),
     }
 }
 
