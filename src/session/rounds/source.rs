@@ -29,6 +29,9 @@ use crate::watch::{Dirty, MarkError, Now, Pending, Reach, Watcher};
 /// for every write.
 const GATHER: Duration = Duration::from_millis(10);
 
+/// How long it is until a round is tried again that left the two sides different.
+const RETRY: Duration = Duration::from_secs(60);
+
 /// A source that is watched. Outlives the connections that its rounds run over.
 pub(crate) struct SourceRounds {
     /// `None` where all is read from time to time instead.
@@ -38,6 +41,8 @@ pub(crate) struct SourceRounds {
     torn: Torn,
     /// When everything was read the last time, over whatever connection.
     read_all: Option<Instant>,
+    /// When a round is due though nothing is heard, since the two sides are not the same.
+    retry: Option<(Instant, Extent)>,
     /// What was said of it last: saying it again would tell nobody anything.
     lacking: Option<SystemTime>,
     /// Why it is not watched, until that has been said.
@@ -70,6 +75,7 @@ impl SourceRounds {
             standing: Standing::of_rounds(),
             torn: Torn::default(),
             read_all: None,
+            retry: None,
             lacking: None,
             unwatched,
         }
@@ -149,7 +155,14 @@ impl SourceRounds {
             if rescan <= now {
                 return Ok(Some(Extent::Full));
             }
-            let until = self.pending.due().map_or(rescan, |due| due.min(rescan));
+            if let Some((at, extent)) = self.retry
+                && at <= now
+            {
+                return Ok(Some(extent));
+            }
+            let retry = self.retry.map(|(at, _)| at);
+            let next = [self.pending.due(), retry].into_iter().flatten().min();
+            let until = next.map_or(rescan, |next| next.min(rescan));
             let other = self.watcher.as_ref().map(AsFd::as_fd);
             match rest.idle.wait(other, until)? {
                 Woken::Said(frame) => {
@@ -325,6 +338,7 @@ impl SourceRounds {
             events.extend(torn.map(RoundEvent::Torn));
         }
         let same = summary.is_complete() && summary.destination_digest == summary.digest;
+        self.retry = self.retry_after(role, &summary, same);
         events.push(RoundEvent::Ended {
             agreed: summary.digest.filter(|_| same),
             summary: Box::new(summary),
@@ -333,6 +347,24 @@ impl SourceRounds {
         self.lacking = self.pending.oldest();
         events.push(RoundEvent::Lacking(self.lacking.map(age_ms)));
         events
+    }
+
+    /// Whether and when a round is due though nothing is heard: entries that failed may work later, and
+    /// sides that differ for no known reason are read in full.
+    fn retry_after(
+        &self,
+        role: &SourceRole<'_>,
+        summary: &Summary,
+        same: bool,
+    ) -> Option<(Instant, Extent)> {
+        // What only the standby has makes it differ for ever where nothing is deleted.
+        let is_meant = role.options.delete.is_none() || summary.destination_digest.is_none();
+        let extent = match summary.problems {
+            0 if same || is_meant || !self.pending.is_empty() => return None,
+            0 => Extent::Full,
+            _ => Extent::Changes,
+        };
+        Some((Instant::now() + RETRY, extent))
     }
 
     /// Has what would not hold still looked at again once it has settled.
