@@ -223,8 +223,18 @@ mod tests {
     fn needed(preset: &Preset) -> BTreeMap<String, String> {
         let needed = preset.variables.iter().filter(|variable| variable.required);
         needed
-            .map(|variable| (variable.name.clone(), "/srv/x".to_owned()))
+            .map(|variable| (variable.name.clone(), fitting(variable).to_owned()))
             .collect()
+    }
+
+    /// A value that a variable can have.
+    fn fitting(variable: &Variable) -> &'static str {
+        match (&variable.pattern, variable.name.as_str()) {
+            (Some(pattern), _) if fits("x", pattern) => "x",
+            (Some(_), _) => "7",
+            (None, "source" | "destination") => "me@there",
+            (None, _) => "/srv/x",
+        }
     }
 
     #[test]
@@ -233,15 +243,10 @@ mod tests {
         assert_eq!(presets.len(), FILES.len());
         for preset in presets {
             preset.fill(&needed(&preset)).unwrap();
-            let every = preset.variables.iter().map(|variable| {
-                let value = match (&variable.pattern, variable.name.as_str()) {
-                    (Some(pattern), _) if fits("x", pattern) => "x",
-                    (Some(_), _) => "7",
-                    (None, "source" | "destination") => "me@there",
-                    (None, _) => "/srv/x",
-                };
-                (variable.name.clone(), value.to_owned())
-            });
+            let every = preset
+                .variables
+                .iter()
+                .map(|variable| (variable.name.clone(), fitting(variable).to_owned()));
             let filled = preset.fill(&every.collect()).unwrap();
             assert!(!filled.contains("{{"), "{}: {filled}", preset.name);
         }
