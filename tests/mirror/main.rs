@@ -7,5 +7,7 @@
 #[allow(dead_code, reason = "not every part of the kit is needed here")]
 mod common;
 
+mod browser;
 mod churner;
 mod kit;
+mod page;
