@@ -474,6 +474,58 @@ fn a_plain_user_cannot_write_to_a_generation_without_chmod_and_restores_it() {
 }
 
 #[test]
+fn what_did_not_change_is_one_file_in_all_generations_that_share_blocks() {
+    needs!(Mount);
+    for fs_type in ["xfs", "btrfs"] {
+        let lab = Lab::new();
+        let point = lab.path("mnt");
+        let Some(_mount) = LoopMount::mount(fs_type, &lab.path("image"), &point) else {
+            continue;
+        };
+        let root = point.join("root");
+        every_kind(&root);
+        tree(
+            &root,
+            "f same 'x' @5\n f d/same 'x'\n f text 'old' @5\n f mode 'x'\n f sly 'old' @5\n \
+             f one 'x'\n h two = one\n h three = one\n f d-e/same 'x'\n m . @9",
+        );
+        // Times within the last two seconds are not trusted.
+        thread::sleep(Duration::from_millis(2100));
+        let before = Dump::of(&root);
+        let first = make(&lab, &root).generation.id;
+        tree(
+            &root,
+            "f text 'new' @6\n m mode 0600\n r three\n f three 'x'\n f a/new 'x'",
+        );
+        fs::write(root.join("sly"), "new").unwrap();
+        tree(&root, "m sly @5\n m . @9");
+        let after = dump(&root);
+        let second = make(&lab, &root).generation.id;
+        let inode = |id: &str, path: &str| {
+            let tree = root.join(".cutover-kept").join(id).join("tree");
+            fs::metadata(tree.join(path)).unwrap().ino()
+        };
+        for path in ["same", "d/same", "d-e/same", "plain"] {
+            assert_eq!(inode(&first, path), inode(&second, path), "{path}");
+        }
+        for path in ["text", "mode", "sly", "one", "two", "three"] {
+            assert_ne!(inode(&first, path), inode(&second, path), "{path}");
+        }
+        for (id, was) in [(&first, &before), (&second, &after), (&first, &before)] {
+            ask(&lab, "restore", &root, &[id]).ok();
+            assert_same_dumps(was, &dump(&root));
+        }
+        fs::write(
+            root.join(".cutover-kept").join(&second).join("index"),
+            "damaged",
+        )
+        .unwrap();
+        let third = make(&lab, &root).generation;
+        assert_eq!(third.entries, before.paths().len() as u64);
+    }
+}
+
+#[test]
 fn files_with_blocks_of_their_own_are_frozen_too() {
     needs!(Mount);
     let lab = Lab::new();

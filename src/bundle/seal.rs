@@ -286,13 +286,27 @@ pub(super) fn unseal<'a>(
             Box::new(decryptor.decrypt(identities).map_err(sealed_so)?)
         }
     };
-    decompressed(BufReader::with_capacity(128 << 10, input))
+    decompressed(BufReader::with_capacity(128 << 10, Authentic(input)))
 }
 
 fn decompressed<'a>(input: impl io::BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut decoder = Decoder::with_buffer(input)?;
     decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
     Ok(Box::new(decoder))
+}
+
+/// What age decrypts, with words for what it finds wrong.
+struct Authentic<R>(R);
+
+impl<R: Read> Read for Authentic<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into).map_err(|err| match err.kind() {
+            io::ErrorKind::InvalidData => {
+                damaged("it is cut off or was changed: what is there is not what was encrypted")
+            }
+            _ => err,
+        })
+    }
 }
 
 /// A file, and how much of it has been read.

@@ -4,6 +4,7 @@
 
 mod absent;
 mod copier;
+mod earlier;
 pub(crate) mod generations;
 mod index;
 mod make;
@@ -63,7 +64,7 @@ pub(super) fn keep(root: &str, id: &str, means: KeepMeans, cancel: &Cancel) -> R
             )));
         }
         None => shelf.add(&id, |partial| {
-            make::make(&root, partial, (means, Form::Whole), cancel)
+            make::make(&root, partial, (means, Form::Whole), None, cancel)
         })?,
     };
     Ok(Answer::Kept {

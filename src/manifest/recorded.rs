@@ -1,7 +1,7 @@
 //! A manifest as a file: every record of a tree with its content hashes, so that a copy can be
 //! proven right when the source is gone. `doc/format.md` has the layout.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -313,6 +313,7 @@ impl Recorded {
             problems: Vec::new(),
             vanished: Vec::new(),
             leftovers: Vec::new(),
+            outdated: BTreeSet::new(),
             update: StateUpdate::default(),
             tree,
         }

@@ -58,6 +58,9 @@ pub struct Scan {
     pub vanished: Vec<RelPath>,
     /// Unfinished files of earlier runs.
     pub leftovers: Vec<(RelPath, Name)>,
+    /// Directories that were read before what is in them had changed the last time, of which nobody
+    /// else will tell. Of a scan with [marks](ScanOptions::mark) only.
+    pub outdated: BTreeSet<RelPath>,
     /// What the state shall learn.
     pub update: StateUpdate,
 }
@@ -181,6 +184,7 @@ struct Shared {
     problems: Vec<Problem>,
     vanished: Vec<RelPath>,
     leftovers: Vec<(RelPath, Name)>,
+    outdated: BTreeSet<RelPath>,
     update: StateUpdate,
     found: u64,
     failure: Option<Error>,
@@ -198,6 +202,8 @@ struct Digested {
     shallow: Digest,
     buckets: Box<[u64]>,
     fact: Option<DirFact>,
+    /// The directory's own, once it had been marked.
+    ctime: Option<Timestamp>,
 }
 
 impl Shared {
@@ -212,6 +218,7 @@ impl Shared {
             problems: self.problems,
             vanished: self.vanished,
             leftovers: self.leftovers,
+            outdated: self.outdated,
             update: self.update,
             tree: self.tree,
         }
@@ -318,8 +325,10 @@ impl<'a> Scanner<'a> {
         let lister = self.lister;
         let started = now();
         let dir = lister.root.open_dir(&job.path)?;
+        let mut ctime = None;
         if let Some(mark) = self.options.mark {
             mark(&dir, &job.path);
+            ctime = Some(dir.stat_self()?.ctime);
         }
         let mut listing = lister.stats(&dir, &job.path, scratch)?;
         let stats = stat_digest(&listing.rows);
@@ -335,6 +344,7 @@ impl<'a> Scanner<'a> {
                 shallow: fact.shallow,
                 buckets: fact.buckets,
                 fact: None,
+                ctime,
             });
         }
         lister.complete(&dir, &job.path, &mut listing)?;
@@ -364,6 +374,7 @@ impl<'a> Scanner<'a> {
             shallow,
             buckets,
             fact,
+            ctime,
         })
     }
 
@@ -374,7 +385,13 @@ impl<'a> Scanner<'a> {
             shallow,
             buckets,
             fact,
+            ctime,
         } = digested;
+        // Its parent has it as it was before. What changes in a directory is told to nobody but
+        // itself, though its own times change with it.
+        if ctime.is_some_and(|ctime| ctime != shared.tree.node(job.node).recorded) {
+            shared.outdated.extend(job.path.parent());
+        }
         let mut bytes = 0;
         let mut links = false;
         let mut subdirs = Vec::new();
@@ -439,6 +456,10 @@ impl<'a> Scanner<'a> {
                 path: job.path.join(name),
                 stat: *stat,
             });
+        }
+        let children = shared.tree.children(job.node).collect::<Vec<_>>();
+        for (child, (_, stat)) in children.into_iter().zip(subdirs) {
+            shared.tree.node_mut(child).recorded = stat.ctime;
         }
     }
 

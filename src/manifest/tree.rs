@@ -10,6 +10,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
 use crate::digest::Digest;
+use crate::entry::Timestamp;
 use crate::manifest::record::deep_digest;
 use crate::path::{Name, RelPath};
 
@@ -38,6 +39,8 @@ pub struct Node {
     pub bytes: u64,
     /// Device and inode: whether it is still the same directory.
     pub inode: (u64, u64),
+    /// Its ctime when its parent was read: of then is the record that its parent has of it.
+    pub recorded: Timestamp,
     /// Entries in the directory and all beneath it, once the tree is finished.
     pub total_entries: u64,
     /// Content bytes of the files in the directory and all beneath it, once the tree is finished.
@@ -70,8 +73,10 @@ pub struct Tree {
     names: Vec<u8>,
     /// Of huge directories only.
     buckets: HashMap<NodeId, Box<[u64]>>,
-    /// Some nodes are referred to by no directory any more.
+    /// Some nodes are referred to by no directory any more, and some come before their parents.
     is_loose: bool,
+    /// Some nodes are new and have not been summed up.
+    is_grown: bool,
 }
 
 impl Default for Tree {
@@ -82,6 +87,7 @@ impl Default for Tree {
             names: Vec::new(),
             buckets: HashMap::new(),
             is_loose: false,
+            is_grown: false,
         }
     }
 }
@@ -162,6 +168,7 @@ impl Tree {
             return Vec::new();
         }
         self.is_loose |= self.node(parent).child_count > 0;
+        self.is_grown = true;
         let first = self.add_children(parent, subdirs.iter().map(|(name, _)| *name));
         let mut new = Vec::new();
         for (offset, (old, (_, inode))) in known.into_iter().zip(subdirs).enumerate() {
@@ -203,6 +210,7 @@ impl Tree {
     /// Computes deep digests and totals, bottom up. Children come after their parents, so one
     /// pass from the end suffices.
     pub fn finish(&mut self) {
+        self.is_grown = false;
         for index in (0..self.nodes.len()).rev() {
             self.sum_up(index);
         }
@@ -213,6 +221,9 @@ impl Tree {
     pub fn finish_renewed<'a>(&mut self, changed: impl Iterator<Item = &'a RelPath>) {
         if std::mem::take(&mut self.is_loose) {
             self.tighten();
+            return self.finish();
+        }
+        if self.is_grown {
             return self.finish();
         }
         let mut stale = BTreeSet::new();
@@ -471,6 +482,20 @@ mod tests {
         assert_eq!(tree.node(NodeId::ROOT).deep, fresh.node(NodeId::ROOT).deep);
         let paths = |tree: &Tree| tree.ids().map(|id| tree.path(id)).collect::<BTreeSet<_>>();
         assert_eq!(paths(&tree), paths(&fresh), "nothing lies idle");
+    }
+
+    #[test]
+    fn a_directory_where_none_was_before_counts() {
+        let mut tree = grown(&["a", "b"]);
+        let a = tree.find(&RelPath::new(b"a").unwrap()).unwrap();
+        let names = [name("x")];
+        let dir = RelPath::new(b"a").unwrap();
+        for (new, _) in tree.replace_children(a, &with_inodes(&dir, &names)) {
+            tree.node_mut(new).shallow = Digest::of(b"a/x");
+        }
+        tree.finish_renewed([dir].iter());
+        let fresh = grown(&["a", "a/x", "b"]);
+        assert_eq!(tree.node(NodeId::ROOT).deep, fresh.node(NodeId::ROOT).deep);
     }
 
     #[test]

@@ -139,7 +139,7 @@ pub enum FromSource {
     Event(Event),
     /// The source gives up.
     Failed(RemoteError),
-    /// Nothing more will come: of the round, or between rounds of the session.
+    /// Nothing more will come in this round.
     Bye,
     /// Between rounds: the next one shall begin; answered by [`FromDestination::Ready`].
     Round {
@@ -148,6 +148,8 @@ pub enum FromSource {
         /// The most content bytes a second in this round.
         bandwidth_bytes_per_s: Option<u64>,
     },
+    /// Between rounds: all that changed has arrived, and there will be no other.
+    Part,
 }
 
 impl FromSource {
@@ -230,7 +232,7 @@ pub enum FromDestination {
     Done(Box<Summary>),
     /// Between rounds: the next one begins.
     Ready,
-    /// Between rounds: bring over all that changed, then say good-bye.
+    /// At any time: bring over all that changed, then part.
     Drain,
 }
 

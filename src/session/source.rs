@@ -11,7 +11,7 @@ mod serving;
 mod stream;
 
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::apply::RootLock;
@@ -117,6 +117,7 @@ impl SourceRole<'_> {
             });
             let reading = scope.spawn(|| link::read(self, reader, &shared, &outbox));
             let outcome = self.serve(&outbox, &shared, standing, mark);
+            standing.asked_to_drain = shared.drain.load(Ordering::Relaxed);
             match &outcome {
                 Ok(_) if stays => outbox.pause(),
                 Ok(_) => outbox.close(),

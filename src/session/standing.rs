@@ -24,6 +24,9 @@ pub(crate) struct Standing {
     pub(crate) rescan: Option<Unheard>,
     /// The directories in which the last such scan found what nobody had told of.
     pub(crate) unheard: Vec<RelPath>,
+    /// Whether the other end has asked, in the course of a round, that it be the last but for what
+    /// changed.
+    pub(crate) asked_to_drain: bool,
     /// Whether there will be other rounds.
     stays: bool,
     kept: Option<Kept>,
@@ -125,6 +128,11 @@ impl Standing {
         if self.stays {
             self.kept = Some(Kept { scan, links, rules });
         }
+    }
+
+    /// The directories that are to be read again though nobody will tell of them.
+    pub(crate) fn outdated(&self) -> impl Iterator<Item = &RelPath> {
+        self.kept.iter().flat_map(|kept| &kept.scan.outdated)
     }
 
     /// Whether a scan is kept.

@@ -85,6 +85,7 @@ impl Conductor<'_> {
                 "it does not say {text:?}; the last that it wrote is {last:?}"
             )),
             (Exit::Code(0), _) => Ok(last),
+            (exit, _) if last.is_empty() => Err(format!("it {}", ended(&exit))),
             (exit, _) => Err(format!(
                 "it {}; the last that it wrote is {last:?}",
                 ended(&exit)

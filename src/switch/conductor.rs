@@ -1,5 +1,6 @@
 //! Takes the steps of a switch or a rollback in order, each written down before and after.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -99,6 +100,11 @@ impl<'a> Conductor<'a> {
             retaken: &[],
             loaded,
         }
+    }
+
+    /// The plan's file.
+    pub(super) fn plan_file(&self) -> &Path {
+        &self.loaded.path
     }
 
     /// The steps that a switch of this plan has, or with `rollback` the way back from all of it.

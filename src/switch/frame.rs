@@ -3,20 +3,28 @@
 use serde::{Deserialize, Serialize};
 
 use crate::events::Side;
-use crate::plan::model::FenceOff;
+use crate::plan::model::{End, FenceOff};
 use crate::plan::{Resolved, ResolvedRoot, Verb};
 
 /// What a plan meant when the switch began, of which nothing may change on the way. The rest,
 /// commands and checks, may be mended before it goes on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Frame {
-    source: Option<String>,
-    destination: Option<String>,
+    source: Way,
+    destination: Way,
     /// How the source is fenced off, and so how that is undone.
     pub(super) fence: FenceOff,
     /// Whether there is anything to stop or start: without it, no side is "live" but by its data.
     is_service: bool,
     places: Vec<Place>,
+}
+
+/// What an end is reached by. Where a command leads there, it names the machine as much as a host
+/// does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Way {
+    host: Option<String>,
+    shell: Option<String>,
 }
 
 /// Where a root was found. Once the source is fenced off by another name, it cannot be found any
@@ -40,8 +48,8 @@ impl Frame {
                 .any(|side| resolved.action(verb, *side).is_some())
         };
         Frame {
-            source: plan.source.host.clone(),
-            destination: plan.destination.host.clone(),
+            source: Way::of(&plan.source),
+            destination: Way::of(&plan.destination),
             fence: plan.switch.fence,
             is_service: [Verb::Stop, Verb::Start, Verb::Status].into_iter().any(has),
             places: resolved.roots.iter().map(Place::of).collect(),
@@ -70,6 +78,15 @@ impl Frame {
         for (root, place) in resolved.roots.iter_mut().zip(&self.places) {
             root.held_by = place.held_by;
             root.present = place.present;
+        }
+    }
+}
+
+impl Way {
+    fn of(end: &End) -> Way {
+        Way {
+            host: end.host.clone(),
+            shell: end.shell.clone(),
         }
     }
 }

@@ -9,6 +9,7 @@ mod acts;
 mod checks;
 mod conductor;
 mod frame;
+mod hand_over;
 mod journal;
 mod live;
 mod page;

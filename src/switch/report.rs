@@ -8,6 +8,7 @@ use super::live::Live;
 use super::step::{ROLLBACK, Step};
 use crate::events::Summary;
 use crate::plan::{Finding, Resolved};
+use crate::session::Mode;
 
 /// A switch or a rollback, as far as it came.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -192,12 +193,14 @@ impl Report {
     }
 
     /// Takes over what a comparison or sync of a root found.
-    pub(super) fn root_was(&mut self, at: usize, summary: &Summary) {
+    pub(super) fn root_was(&mut self, at: usize, summary: &Summary, mode: Mode) {
         let Some(root) = self.roots.get_mut(at) else {
             return;
         };
         root.entries = Some(summary.source_entries);
         root.bytes = Some(summary.source_bytes);
-        root.digest = summary.digest.map(|digest| digest.to_string());
+        let is_common = mode == Mode::Verify && !summary.differs;
+        let digest = summary.digest.filter(|_| is_common);
+        root.digest = digest.map(|digest| digest.to_string());
     }
 }

@@ -1,10 +1,11 @@
 //! What a switch tells whoever watches it, as it goes; the engine's own events among it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::step::Step;
-use crate::events::{Event, Observer, Side};
+use crate::events::{Action, Event, Observer, Side};
 use crate::plan::Finding;
 use crate::protocol::errand::OutputLine;
 
@@ -68,10 +69,15 @@ pub trait Watch: Send + Sync {
 /// How many lines on what went wrong with entries an error repeats.
 const QUOTED: usize = 5;
 
-/// Passes the engine's events on and remembers the first faults, which a step's failure names.
+/// Passes the engine's events on and remembers the first faults, which a step's failure names, and
+/// what of a comparison differed.
 pub(super) struct Listener {
     watch: Arc<dyn Watch>,
     faults: Mutex<Vec<String>>,
+    /// Whether an entry was told that only the destination has.
+    saw_extra: AtomicBool,
+    /// Whether any other difference was told.
+    saw_other: AtomicBool,
 }
 
 impl Listener {
@@ -79,7 +85,14 @@ impl Listener {
         Listener {
             watch,
             faults: Mutex::default(),
+            saw_extra: AtomicBool::default(),
+            saw_other: AtomicBool::default(),
         }
+    }
+
+    /// Whether all that differed is that the destination has more.
+    pub(super) fn saw_only_extras(&self) -> bool {
+        self.saw_extra.load(Ordering::Relaxed) && !self.saw_other.load(Ordering::Relaxed)
     }
 
     /// The first faults, as the end of a sentence.
@@ -110,9 +123,49 @@ impl Observer for Listener {
                 problem.reason
             )),
             Event::Churn(churn) => self.remember(format!("{} changed meanwhile", churn.path)),
-            Event::Item(item) => self.remember(item.path.to_string()),
+            Event::Item(item) => {
+                let seen = match item.action {
+                    Action::Delete => &self.saw_extra,
+                    _ => &self.saw_other,
+                };
+                seen.store(true, Ordering::Relaxed);
+                self.remember(item.path.to_string());
+            }
             _ => {}
         }
         self.watch.take(Told::Event(event));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::EntryKind;
+    use crate::events::{Changes, Item};
+    use crate::path::RelPath;
+
+    struct Deaf;
+
+    impl Watch for Deaf {
+        fn take(&self, _: Told) {}
+    }
+
+    #[test]
+    fn what_differs_is_named_and_told_from_what_is_only_more() {
+        let listener = Listener::new(Arc::new(Deaf));
+        let tell = |path: &[u8], action| {
+            listener.observe(Event::Item(Item {
+                path: RelPath::new(path).unwrap(),
+                kind: EntryKind::File,
+                action,
+                changes: Changes::default(),
+            }));
+        };
+        assert!(!listener.saw_only_extras(), "nothing was told");
+        tell(b"own", Action::Delete);
+        assert!(listener.saw_only_extras());
+        tell(b"torn", Action::Transfer);
+        assert!(!listener.saw_only_extras());
+        assert_eq!(listener.quoted(), ": own; torn");
     }
 }

@@ -53,7 +53,7 @@ struct Line<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "event", rename_all = "snake_case")]
 enum Body<'a> {
     Watching {
         means: WatchMeans,

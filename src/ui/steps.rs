@@ -13,9 +13,10 @@ use super::report::{churn_line, problem_line, warning_line};
 use super::screen::Screen;
 use super::{Detail, Format, Output, ShowProgress, lock, printable};
 use crate::error::Error;
-use crate::events::Event;
+use crate::events::{Event, Side};
 use crate::plan::{Finding, Verdict};
-use crate::switch::{Report, Told, Watch, What};
+use crate::protocol::errand::Command;
+use crate::switch::{Report, Step, Told, Watch, What};
 
 /// Shows one switch or rollback.
 pub struct Steps {
@@ -37,6 +38,28 @@ impl Steps {
             shows_progress,
             progress: Mutex::new(None),
         }
+    }
+
+    /// Shows steps that would be taken, with what each would run. Returns what became of the output.
+    pub fn outline(&self, ahead: &[(Step, Vec<(Side, Command)>)]) -> Output {
+        for (at, (step, commands)) in ahead.iter().enumerate() {
+            match self.format {
+                Format::Json => self.screen.out(&line(&json!({
+                    "event": "step", "step": step, "state": "ahead", "number": at + 1,
+                    "of": ahead.len(), "commands": commands.iter().map(ahead_json).collect::<Vec<_>>(),
+                }))),
+                Format::People => {
+                    self.say(&format!("{:>2}  {:<26}{}", at + 1, step.name(), step.title()));
+                    for (side, command) in commands {
+                        let user = command.user.as_ref().map(|user| format!(" as {user}"));
+                        let user = user.unwrap_or_default();
+                        let words = command.words.join(" ");
+                        self.say(&format!("    {}{user}: {words}", side.noun()));
+                    }
+                }
+            }
+        }
+        self.screen.output()
     }
 
     /// Tells what can be done after a switch or rollback that did what it was asked to. An error
@@ -80,6 +103,13 @@ impl Steps {
             self.screen.out(&line(&report));
         }
         if let Some(error) = error {
+            self.tell_error(error);
+        }
+    }
+
+    /// Tells programs of an error; people hear of it from who ends with it.
+    pub fn tell_error(&self, error: &Error) {
+        if self.format == Format::Json {
             self.screen.out(&line(&json!({
                 "event": "error",
                 "class": class_word(error.class()),
@@ -107,11 +137,14 @@ impl Steps {
                 continue;
             };
             let size = human::bytes(root.bytes.unwrap_or_default());
-            let digest = root.digest.as_deref().unwrap_or("not compared");
+            // Without a digest that both have, the sides were not compared, or one has more.
+            let digest = root.digest.as_ref();
+            let digest = digest.map(|digest| format!(", digest {digest}"));
             self.say(&format!(
-                "{}: {}, {size}, digest {digest}",
+                "{}: {}, {size}{}",
                 root.name,
-                human::entries(entries)
+                human::entries(entries),
+                digest.unwrap_or_default()
             ));
         }
     }
@@ -196,6 +229,10 @@ impl Watch for Steps {
     }
 }
 
+fn ahead_json((side, command): &(Side, Command)) -> Value {
+    json!({ "side": side.noun(), "user": command.user, "words": command.words })
+}
+
 fn finding_line(finding: &Finding) -> String {
     let sign = match finding.verdict {
         Verdict::Ok => "ok",
@@ -262,7 +299,6 @@ fn json_of(told: &Told) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::switch::Step;
 
     #[test]
     fn each_step_is_a_json_line_with_its_name() {

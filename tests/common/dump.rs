@@ -73,6 +73,15 @@ impl Dump {
         self
     }
 
+    /// The dump without an entry of the root and all beneath it, where a standby has one of its own.
+    #[allow(dead_code, reason = "only standbys have them")]
+    pub fn without_entry(mut self, name: &str) -> Dump {
+        let below = format!("{name}/");
+        self.entries
+            .retain(|path, _| path != name && !path.starts_with(&below));
+        self
+    }
+
     /// All paths but the root's, sorted; bytes that cannot be printed are escaped.
     pub fn paths(&self) -> Vec<&str> {
         let paths = self.entries.keys().map(String::as_str);

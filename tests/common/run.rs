@@ -196,8 +196,20 @@ impl Running {
         self.outcome(status)
     }
 
+    /// What it has said so far; the status is none yet.
+    #[allow(dead_code, reason = "only some runs never end by themselves")]
+    pub fn so_far(&self) -> Outcome {
+        self.outcome(ExitStatus::from_raw(0))
+    }
+
+    /// Its process id.
+    #[allow(dead_code, reason = "as above")]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     fn output(&self) -> String {
-        self.outcome(ExitStatus::from_raw(0)).to_string()
+        self.so_far().to_string()
     }
 
     fn outcome(&self, status: ExitStatus) -> Outcome {

@@ -132,6 +132,19 @@ impl Sshd {
         self.log().matches("Accepted publickey").count()
     }
 
+    /// Goes away with all connections, as a host does that is switched off.
+    pub(crate) fn stop(&mut self) {
+        self.cut_connections();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Comes back after that.
+    pub(crate) fn start_again(&mut self) {
+        self.child = spawn_server(self.dir.path(), None);
+        self.wait_until_listening();
+    }
+
     /// Ends all connections, as a server that restarts does.
     pub(crate) fn cut_connections(&self) {
         let pid = self.child.id();
@@ -174,6 +187,10 @@ impl Sshd {
 
 impl Drop for Sshd {
     fn drop(&mut self) {
+<<<<<<< HEAD
+=======
+        // Its connections first: they have left its process group, and would outlive it.
+>>>>>>> main
         self.stop();
     }
 }
@@ -182,7 +199,9 @@ impl Drop for Sshd {
 fn spawn_server(dir: &Path, setup: Option<&str>) -> Child {
     let log = fs::File::create(dir.join("log")).unwrap();
     let mut server = Command::new("setpriv");
-    server.args(["--pdeathsig", "TERM"]);
+    // `unshare` waits for its child whatever else it is asked to do.
+    let end = if setup.is_some() { "KILL" } else { "TERM" };
+    server.args(["--pdeathsig", end]);
     if let Some(setup) = setup {
         let script = format!("{setup}\nexec \"$@\"");
         server.args([

@@ -49,7 +49,7 @@ fn all_that_can_be_done_is_done_within_bounds() {
     let lab = Lab::with_source(START);
     let bounds = Bounds {
         entries: 300,
-        bytes: 4 << 20,
+        bytes: 1 << 20,
         burst: 100,
     };
     let mut churner = Churner::new(&lab.src, 3, bounds);

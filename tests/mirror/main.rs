@@ -9,5 +9,8 @@ mod common;
 
 mod browser;
 mod churner;
+mod hearing;
 mod kit;
 mod page;
+mod random;
+mod standby;

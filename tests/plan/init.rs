@@ -12,6 +12,7 @@ fn every_preset_begins_a_plan_that_loads() {
         let name = preset.split(' ').next().unwrap();
         let needed = match name {
             "systemd-service" => &["--set", "unit=app.service", "--set", "path=/srv/app"][..],
+            "postgres" => &["--set", "version=15"],
             _ => &[],
         };
         let file = lab.path(&format!("{name}.toml"));

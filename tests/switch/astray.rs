@@ -398,6 +398,56 @@ fn a_report_tells_what_an_earlier_run_found() {
 }
 
 #[test]
+fn what_a_plan_that_deletes_nothing_leaves_there_is_no_difference() {
+    let (site, plan) = plain("x", "[sync]\ndelete = false\n");
+    let there = site.new.home().join("data");
+    fs::create_dir(&there).unwrap();
+    fs::write(there.join("own"), "of the new home").unwrap();
+    site.cutover("switch", &plan).ok();
+    assert_eq!(fs::read_to_string(there.join("file")).unwrap(), "x");
+    assert!(there.join("own").exists());
+}
+
+#[test]
+fn a_switch_does_not_go_on_by_another_way_to_its_hosts() {
+    let (site, plan) = plain("x", "");
+    site.cutover("switch --until keep", &plan).ok();
+    let words = format!("ssh = [\"-F\", {:?}]", site.new.ssh_config());
+    let text = fs::read_to_string(&plan).unwrap();
+    assert!(text.contains(&words), "{text}");
+    let another = format!("shell = {:?}", site.new.shell());
+    fs::write(&plan, text.replace(&words, &another)).unwrap();
+    let refused = site.cutover("switch --resume", &plan).code(5);
+    refused.says("give the plan back");
+    fs::write(&plan, text).unwrap();
+    site.cutover("switch --resume", &plan).ok();
+}
+
+#[test]
+fn programs_are_told_of_a_host_that_is_not_reached() {
+    let (site, plan) = plain("x", "");
+    let text = fs::read_to_string(&plan).unwrap();
+    let nowhere = text.replace(crate::common::sshd::HOST, "nowhere.invalid");
+    fs::write(&plan, nowhere).unwrap();
+    let outcome = site.cutover("switch --json", &plan).code(6);
+    let lines = outcome.json_lines();
+    assert_eq!(lines[0]["event"], "error");
+    assert_eq!(lines[0]["class"], "connection");
+}
+
+#[test]
+fn programs_are_told_the_steps_of_a_dry_run() {
+    let service = "[service]\nstop = [\"true\"]\n";
+    let (site, plan) = plain("x", service);
+    let outcome = site.cutover("switch --dry-run --json", &plan).ok();
+    let lines = outcome.json_lines();
+    assert!(lines.iter().all(|line| line["state"] == "ahead"));
+    let stop = lines.iter().find(|line| line["step"] == "stop").unwrap();
+    assert_eq!(stop["commands"][0]["side"], "source");
+    assert_eq!(stop["commands"][0]["words"][0], "true");
+}
+
+#[test]
 fn a_report_that_cannot_be_written_hides_nothing() {
     let (site, plan) = plain(
         "x",

@@ -13,6 +13,7 @@ mod deaths;
 mod footguns;
 mod gateway;
 mod losses;
+mod mirrored;
 mod postgres;
 mod readme;
 mod redis;

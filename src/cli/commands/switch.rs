@@ -9,7 +9,7 @@ use crate::cli::flags::{ConnectionFlags, OutputFlags};
 use crate::cli::signals;
 use crate::error::{Error, ErrorClass};
 use crate::events::{Cancel, Silent};
-use crate::plan::{self, Hosts, Resolved};
+use crate::plan::{self, Hosts, Loaded, Resolved};
 use crate::switch::{Conductor, Order, Report, Settled, Step, Watch, page};
 use crate::ui::{Output, Steps, printable};
 
@@ -21,14 +21,6 @@ use crate::ui::{Output, Steps, printable};
 /// others as `cutover --help` lists them.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SwitchCommand {
-    /// The plan's file
-    #[arg(value_name = "PLAN")]
-    plan: PathBuf,
-
-    /// Print the steps with what each would run, and do nothing
-    #[arg(short = 'n', long)]
-    dry_run: bool,
-
     /// Go on with a switch that stopped or died
     #[arg(long, conflicts_with = "dry_run")]
     resume: bool,
@@ -38,16 +30,7 @@ pub(crate) struct SwitchCommand {
     until: Option<Step>,
 
     #[command(flatten)]
-    settled: SettledFlags,
-
-    #[command(flatten)]
-    filed: FiledFlags,
-
-    #[command(flatten)]
-    output: OutputFlags,
-
-    #[command(flatten)]
-    connection: ConnectionFlags,
+    run: Run,
 }
 
 /// Undo a switch: the destination becomes what it was, and the source is started again
@@ -57,6 +40,13 @@ pub(crate) struct SwitchCommand {
 /// `cutover switch`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RollbackCommand {
+    #[command(flatten)]
+    run: Run,
+}
+
+/// What both commands take, and do around their one different act.
+#[derive(Clone, Debug, Args)]
+struct Run {
     /// The plan's file
     #[arg(value_name = "PLAN")]
     plan: PathBuf,
@@ -125,17 +115,10 @@ impl SwitchCommand {
         let order = Order {
             resume: self.resume,
             until: self.until,
-            settled: self.settled.settled(),
+            settled: self.run.settled.settled(),
         };
-        let run = Run {
-            plan: &self.plan,
-            output: &self.output,
-            connection: &self.connection,
-            filed: &self.filed,
-            dry_run: self.dry_run,
-            rollback: false,
-        };
-        run.conduct(|conductor| conductor.switch(&order))
+        self.run
+            .conduct(Way::There, |conductor| conductor.switch(&order))
     }
 }
 
@@ -143,34 +126,25 @@ impl RollbackCommand {
     /// Goes back.
     pub(crate) fn run(&self) -> Result<u8, Error> {
         let order = Order {
-            settled: self.settled.settled(),
+            settled: self.run.settled.settled(),
             ..Order::default()
         };
-        let run = Run {
-            plan: &self.plan,
-            output: &self.output,
-            connection: &self.connection,
-            filed: &self.filed,
-            dry_run: self.dry_run,
-            rollback: true,
-        };
-        run.conduct(|conductor| conductor.rollback(&order))
+        self.run
+            .conduct(Way::Back, |conductor| conductor.rollback(&order))
     }
 }
 
-/// What both commands do around their one different act.
-struct Run<'a> {
-    plan: &'a Path,
-    output: &'a OutputFlags,
-    connection: &'a ConnectionFlags,
-    filed: &'a FiledFlags,
-    dry_run: bool,
-    rollback: bool,
+/// Which way a service moves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    There,
+    Back,
 }
 
-impl Run<'_> {
+impl Run {
     fn conduct(
         &self,
+        way: Way,
         act: impl FnOnce(&mut Conductor<'_>) -> Result<(), Error>,
     ) -> Result<u8, Error> {
         let cancel = Cancel::default();
@@ -180,16 +154,18 @@ impl Run<'_> {
             self.output.detail(),
             self.output.progress(),
         ));
-        let loaded = plan::load(self.plan)?;
-        let mut hosts = Hosts::reach(&loaded.plan, &self.connection.remote(), &Silent, &cancel)?;
-        let resolved = plan::resolve(&loaded, &mut hosts)?;
+        let loaded = plan::load(&self.plan)?;
+        let (mut hosts, resolved) = self
+            .reach(&loaded, &cancel)
+            .inspect_err(|err| steps.tell_error(err))?;
         let watch: Arc<dyn Watch> = Arc::<Steps>::clone(&steps);
         let mut conductor = Conductor::new(&loaded, &resolved, &mut hosts, watch, &cancel);
         if self.dry_run {
-            let text = outline(&conductor, &resolved, self.rollback);
-            super::print(text.as_bytes())?;
+            let ahead = conductor.steps(way == Way::Back).into_iter();
+            let ahead = ahead.map(|step| (step, crate::switch::commands_of(step, &resolved)));
+            let shown = steps.outline(&ahead.collect::<Vec<_>>());
             hosts.finish()?;
-            return Ok(0);
+            return written(shown).map(|()| 0);
         }
         let outcome = act(&mut conductor);
         let report = conductor.report().clone();
@@ -205,13 +181,10 @@ impl Run<'_> {
             }
         };
         if outcome.is_ok() {
-            steps.tell_ways(&report, self.plan);
+            steps.tell_ways(&report, &self.plan);
         }
         let shown = steps.close(&report, kept.as_deref(), outcome.as_ref().err());
-        let outcome = match (outcome, shown) {
-            (Ok(()), Output::Failed(err)) => Err(Error::io("write to", "standard output", err)),
-            (outcome, _) => outcome,
-        };
+        let outcome = outcome.and_then(|()| written(shown));
         let Err(err) = outcome else {
             // All is done and written down: an agent that cannot say goodbye changes nothing of it.
             let _ = hosts.finish();
@@ -223,6 +196,12 @@ impl Run<'_> {
             return Ok(err.class().exit_code());
         }
         Err(err)
+    }
+
+    fn reach(&self, loaded: &Loaded, cancel: &Cancel) -> Result<(Hosts, Resolved), Error> {
+        let mut hosts = Hosts::reach(&loaded.plan, &self.connection.remote(), &Silent, cancel)?;
+        let resolved = plan::resolve(loaded, &mut hosts)?;
+        Ok((hosts, resolved))
     }
 
     /// Files the report away, beside the journal and where it was asked for; returns the former
@@ -249,6 +228,14 @@ impl Run<'_> {
     }
 }
 
+/// An error where what was to be seen on standard output did not get there.
+fn written(shown: Output) -> Result<(), Error> {
+    match shown {
+        Output::Failed(err) => Err(Error::io("write to", "standard output", err)),
+        _ => Ok(()),
+    }
+}
+
 /// A report names paths and hosts: it is for its owner to show around.
 fn write(file: &Path, bytes: &[u8]) -> Result<(), Error> {
     use std::io::Write;
@@ -262,28 +249,4 @@ fn write(file: &Path, bytes: &[u8]) -> Result<(), Error> {
         .open(file)
         .and_then(|mut out| out.write_all(bytes))
         .map_err(failed)
-}
-
-/// The steps with what each runs.
-fn outline(conductor: &Conductor<'_>, resolved: &Resolved, rollback: bool) -> String {
-    let steps = conductor.steps(rollback);
-    let mut text = String::new();
-    for (at, step) in steps.iter().enumerate() {
-        text.push_str(&format!(
-            "{:>2}  {:<26}{}\n",
-            at + 1,
-            step.name(),
-            step.title()
-        ));
-        for (side, command) in crate::switch::commands_of(*step, resolved) {
-            let user = command.user.as_ref().map(|user| format!(" as {user}"));
-            text.push_str(&format!(
-                "    {}{}: {}\n",
-                side.noun(),
-                user.unwrap_or_default(),
-                printable(&command.words.join(" "))
-            ));
-        }
-    }
-    text
 }

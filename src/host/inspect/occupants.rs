@@ -31,15 +31,16 @@ const MOST_NAMED: usize = 1000;
 
 /// Finds the processes that hold something below one of `roots`: a descriptor, a mapping, their
 /// program, their directory, or a socket that is bound there. Roots that are not there are held by
-/// nobody. This process and those that it was started by as the same program do not count.
+/// nobody. Processes that run this program do not count: what they may do at once is for locks to
+/// say, and one may be the mirror that keeps the root warm.
 pub(super) fn find(roots: &[String], cancel: &Cancel) -> Result<Occupants> {
     let mut watch = Watch::new(roots);
-    let ours = process::own_line();
+    let ours = process::own_program();
     let mut found = Bounded::new(MOST_NAMED);
     let mut hidden = 0;
     for process in process::all().map_err(|err| Error::io("list", "/proc", err))? {
         cancel.check()?;
-        if ours.contains(&process.pid()) {
+        if ours.is_some() && process.program() == ours {
             continue;
         }
         match watch.look_at(&process) {

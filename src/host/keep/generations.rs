@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::super::root::{self, Root};
+use super::earlier::Earlier;
 use super::make::{self, Form};
 use super::shelf::{self, BACK, Shelf, Step};
 use crate::apply::RootLock;
@@ -50,10 +51,8 @@ pub(crate) fn make_if_due(
     cancel: &Cancel,
 ) -> Result<Option<Made>> {
     let root = pinned(dir, path)?;
-    let times: Vec<_> = match Shelf::open(&root)? {
-        Some(shelf) => listed(&shelf)?.generations.iter().map(made_at).collect(),
-        None => Vec::new(),
-    };
+    let there = list(dir, path)?.generations;
+    let times: Vec<_> = there.iter().map(made_at).collect();
     if !rule.is_due(&times, now) {
         return Ok(None);
     }
@@ -61,8 +60,11 @@ pub(crate) fn make_if_due(
     shelf.refuse_interrupted(None)?;
     shelf.sweep(is_ours)?;
     let id = id_at(MADE, now);
+    let earlier = there.iter().find(|other| other.means == KeepMeans::Reflink);
+    let earlier = earlier.and_then(|other| Earlier::open(&shelf, &other.id, other.made_s).ok());
     let state = shelf.add(&id, |partial| {
-        make::make(&root, partial, (KeepMeans::Auto, Form::Frozen), cancel)
+        let how = (KeepMeans::Auto, Form::Frozen);
+        make::make(&root, partial, how, earlier, cancel)
     })?;
     shelf.freeze(&id)?;
     Ok(Some(Made {

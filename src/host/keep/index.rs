@@ -39,11 +39,42 @@ impl Index {
 }
 
 /// Reads an index.
-pub(super) struct Records(BufReader<File>);
+pub(super) struct Records {
+    file: BufReader<File>,
+    /// The first record of the next block, where one has been read.
+    ahead: Option<(RelPath, Entry)>,
+}
+
+/// A directory that has entries, and these, sorted by their names.
+pub(super) struct Block {
+    pub(super) dir: RelPath,
+    pub(super) entries: Vec<Entry>,
+}
 
 impl Records {
     pub(super) fn open(file: File) -> Records {
-        Records(BufReader::new(file))
+        Records {
+            file: BufReader::new(file),
+            ahead: None,
+        }
+    }
+
+    /// The next directory, where the index has all entries.
+    pub(super) fn next_block(&mut self) -> io::Result<Option<Block>> {
+        let Some((path, entry)) = self.next().transpose()? else {
+            return Ok(None);
+        };
+        let dir = path.parent().unwrap_or_default();
+        let mut entries = vec![entry];
+        for record in &mut *self {
+            let (path, entry) = record?;
+            if path.parent().as_ref() != Some(&dir) {
+                self.ahead = Some((path, entry));
+                break;
+            }
+            entries.push(entry);
+        }
+        Ok(Some(Block { dir, entries }))
     }
 }
 
@@ -51,7 +82,10 @@ impl Iterator for Records {
     type Item = io::Result<(RelPath, Entry)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        next(&mut self.0).transpose()
+        match self.ahead.take() {
+            Some(record) => Some(Ok(record)),
+            None => next(&mut self.file).transpose(),
+        }
     }
 }
 

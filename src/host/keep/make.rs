@@ -3,6 +3,7 @@
 
 use super::super::root::Root;
 use super::copier::{Copier, Put};
+use super::earlier::Earlier;
 use super::index::Index;
 use super::shelf::{FROZEN, State, Step, create_parts};
 use super::walk::{Folder, Walk};
@@ -26,11 +27,13 @@ pub(super) enum Form {
     Frozen,
 }
 
-/// Fills a new folder with the state of a root.
+/// Fills a new folder with the state of a root. Copies that an earlier state of the same form has
+/// are taken over from that.
 pub(super) fn make(
     root: &Root,
     folder: &Dir,
     (means, form): (KeepMeans, Form),
+    earlier: Option<Earlier>,
     cancel: &Cancel,
 ) -> Result<State> {
     let probed = fs::probe(&root.dir).map_err(|err| root.failed("write to", err))?;
@@ -55,6 +58,8 @@ pub(super) fn make(
         rules,
         index: Index::create(index),
         copier: Copier::new(means, cancel),
+        linker: Copier::new(KeepMeans::HardLink, cancel),
+        earlier: earlier.filter(|_| means != KeepMeans::HardLink),
         form,
         entries: 0,
         cancel,
@@ -80,6 +85,9 @@ struct Maker<'a> {
     rules: RecordRules,
     index: Index,
     copier: Copier<'a>,
+    /// Takes over what the earlier state has.
+    linker: Copier<'a>,
+    earlier: Option<Earlier>,
     form: Form,
     entries: u64,
     cancel: &'a Cancel,
@@ -90,6 +98,9 @@ impl Maker<'_> {
         let mut walk = Walk::of(self.root)?;
         while let Some(folder) = walk.next()? {
             let mut below = Vec::new();
+            if let Some(earlier) = &mut self.earlier {
+                earlier.enter(&folder.path);
+            }
             for name in &folder.names {
                 self.cancel.check()?;
                 let path = folder.path.join(name);
@@ -118,9 +129,14 @@ impl Maker<'_> {
         self.entries += 1;
         let kind = entry.meta.kind;
         let given = self.form.of(&entry);
-        let put = match kind {
-            EntryKind::Dir => self.tree.make_dir(path, &given).map(|()| Put::Copied)?,
-            _ => self
+        let taken_over = self
+            .earlier
+            .as_ref()
+            .and_then(|at| at.holder(&entry, &stat));
+        let put = match (kind, taken_over) {
+            (EntryKind::Dir, _) => self.tree.make_dir(path, &given).map(|()| Put::Copied)?,
+            (_, Some(dir)) => self.linker.put(&self.tree, path, &given, (dir, &stat))?,
+            (_, None) => self
                 .copier
                 .put(&self.tree, path, &given, (&folder.dir, &stat))?,
         };

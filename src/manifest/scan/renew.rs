@@ -29,20 +29,24 @@ impl Scan {
         if stale.is_everything() {
             return self.read_anew(lister, options, observer);
         }
-        let mut stale = stale.clone();
+        let mut stale = with_parents(stale);
         let mut read = BTreeSet::new();
+        let mut outdated = BTreeSet::new();
         self.vanished.clear();
         while !stale.is_empty() {
             self.read_stale(lister, options, &stale, &mut read, observer)?;
-            let linked = lister.links.dirs_of_changed();
+            let mut again = std::mem::take(&mut self.outdated);
+            again.extend(lister.links.dirs_of_changed());
+            // What changes all the time is not read all the time.
+            let (mut late, again): (BTreeSet<_>, _) =
+                again.into_iter().partition(|dir| read.contains(dir));
+            outdated.append(&mut late);
             stale = Stale {
-                dirs: linked
-                    .into_iter()
-                    .filter(|dir| !read.contains(dir))
-                    .collect(),
+                dirs: again,
                 trees: BTreeSet::new(),
             };
         }
+        self.outdated = outdated;
         if lister.links.has_unknown_names() {
             return self.read_anew(lister, options, observer);
         }
@@ -81,6 +85,7 @@ impl Scan {
             problems: std::mem::take(&mut self.problems),
             vanished: std::mem::take(&mut self.vanished),
             leftovers: std::mem::take(&mut self.leftovers),
+            outdated: std::mem::take(&mut self.outdated),
             update: std::mem::take(&mut self.update),
             ..Shared::default()
         };
@@ -108,6 +113,7 @@ impl Scan {
         self.problems = shared.problems;
         self.vanished = shared.vanished;
         self.leftovers = shared.leftovers;
+        self.outdated = shared.outdated;
         self.update = shared.update;
         Ok(())
     }
@@ -143,6 +149,7 @@ impl Scanner<'_> {
             Ok((job, digested)) => {
                 shared.tree.node_mut(node).inode = (job.stat.dev, job.stat.ino);
                 self.enter(&mut shared, job, digested);
+                self.try_unreadable(&mut shared, node, path);
             }
             Err(err) => {
                 shared.tree.drop_children(node);
@@ -158,6 +165,32 @@ impl Scanner<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// Has subdirectories read that could not be: what was changed about them is told of the
+    /// directory that they are in.
+    fn try_unreadable(&self, shared: &mut Shared, node: NodeId, path: &RelPath) {
+        for child in shared.tree.children(node) {
+            let known = shared.tree.node(child);
+            let Ok(name) = Name::new(shared.tree.name(child)) else {
+                continue;
+            };
+            let was_tried = known.shallow != Digest::default();
+            if !(known.flags.unreadable && was_tried) {
+                continue;
+            }
+            let path = path.join(&name);
+            if let Ok(stat) = self
+                .lister
+                .root
+                .open_dir(&path)
+                .and_then(|dir| dir.stat_self())
+            {
+                shared.forget_below(&path);
+                let node = child;
+                shared.stack.push(Job { node, path, stat });
+            }
+        }
     }
 
     /// Has a directory and all beneath it read as if it were new. `false` as above.
@@ -219,6 +252,16 @@ impl Shared {
     }
 }
 
+/// What is stale, and the directories that it is in: a directory's own times move with its entries,
+/// and are in its parent's records.
+fn with_parents(stale: &Stale) -> Stale {
+    let mut stale = stale.clone();
+    let inner = stale.dirs.iter().chain(&stale.trees);
+    let parents: Vec<_> = inner.filter_map(RelPath::parent).collect();
+    stale.dirs.extend(parents);
+    stale
+}
+
 /// A directory's subdirectories as they are known.
 fn subdirs(tree: &Tree, node: NodeId) -> Vec<(Name, (u64, u64))> {
     let children = tree.children(node);
@@ -228,3 +271,6 @@ fn subdirs(tree: &Tree, node: NodeId) -> Vec<(Name, (u64, u64))> {
     });
     known.collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ use crate::options::{Fidelity, RuleText};
 /// Longer than any change is racy.
 const SETTLED: Duration = Duration::from_nanos(3 * RACY_WINDOW_NS);
 
-fn rules(content: bool) -> RecordRules {
+pub(super) fn rules(content: bool) -> RecordRules {
     RecordRules {
         fidelity: Fidelity::default(),
         granularity_ns: 1,

@@ -188,8 +188,8 @@ impl Ear<'_> {
                 shared.bye.put(());
                 return Ok(false);
             }
-            FromSource::Round { .. } => {
-                return Err(Error::protocol("a round within a round"));
+            FromSource::Round { .. } | FromSource::Part => {
+                return Err(Error::protocol("a round begun or left within a round"));
             }
         }
         Ok(true)

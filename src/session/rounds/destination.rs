@@ -166,7 +166,7 @@ impl<'a> DestinationRounds<'a> {
                         bandwidth_bytes_per_s,
                     });
                 }
-                FromSource::Bye => return Ok(Asked::Part),
+                FromSource::Part => return Ok(Asked::Part),
                 FromSource::Event(event) => self.role.observer.observe(event),
                 FromSource::Failed(error) => return Err(Error::Remote(error)),
                 _ => return Err(Error::protocol("a message out of place between rounds")),

@@ -101,7 +101,8 @@ pub fn run_rounds(
             let source = reach_for_rounds(job, Side::Source, mirroring, observer, cancel)?;
             let destination =
                 reach_for_rounds(job, Side::Destination, mirroring, observer, cancel)?;
-            relay::run(source, destination, observer, cancel).map(drop)
+            let wish = || wishes.is_draining();
+            relay::run_rounds(source, destination, observer, &wish, cancel)
         }
     };
     outcome.map_err(|err| match err {

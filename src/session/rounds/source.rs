@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Mutex;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, Result};
@@ -15,12 +17,20 @@ use crate::path::RelPath;
 use crate::protocol::frame::decode_message;
 use crate::protocol::idle::{Idle, Woken};
 use crate::protocol::message::{FromDestination, FromSource};
+use crate::session::root::SourceRoot;
 use crate::session::rounds::Wishes;
 use crate::session::rounds::torn::Torn;
 use crate::session::source::SourceRole;
 use crate::session::standing::{Standing, Unheard};
 use crate::transport::{LinkReader, LinkWriter};
 use crate::watch::{Dirty, MarkError, Now, Pending, Reach, Watcher};
+
+/// Once something is heard, more is coming: a file that is written to without a pause would wake us
+/// for every write.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// How long it is until a round is tried again that left the two sides different.
+const RETRY: Duration = Duration::from_secs(60);
 
 /// A source that is watched. Outlives the connections that its rounds run over.
 pub(crate) struct SourceRounds {
@@ -31,6 +41,8 @@ pub(crate) struct SourceRounds {
     torn: Torn,
     /// When everything was read the last time, over whatever connection.
     read_all: Option<Instant>,
+    /// When a round is due though nothing is heard, since the two sides are not the same.
+    retry: Option<(Instant, Extent)>,
     /// What was said of it last: saying it again would tell nobody anything.
     lacking: Option<SystemTime>,
     /// Why it is not watched, until that has been said.
@@ -63,6 +75,7 @@ impl SourceRounds {
             standing: Standing::of_rounds(),
             torn: Torn::default(),
             read_all: None,
+            retry: None,
             lacking: None,
             unwatched,
         }
@@ -77,6 +90,10 @@ impl SourceRounds {
         writer: &mut LinkWriter,
         wishes: &Wishes,
     ) -> Result<()> {
+        if let Err(err) = refuse_file(role.root) {
+            Idle::new(reader, writer, role.cancel).say(&FromSource::Failed(err.to_remote()))?;
+            return Err(err);
+        }
         // Of what was sent over another link nobody here knows what of it arrived.
         self.standing.forget();
         let mut is_first = true;
@@ -91,7 +108,7 @@ impl SourceRounds {
                     far_drains: &mut far_drains,
                 };
                 let Some(extent) = self.rest(&mut rest, mirroring, is_first)? else {
-                    return rest.idle.say(&FromSource::Bye);
+                    return rest.idle.say(&FromSource::Part);
                 };
                 self.begin(&mut rest, mirroring, extent)?;
                 (extent, rest.drains())
@@ -104,6 +121,11 @@ impl SourceRounds {
                 _ => self.pending.take_all(),
             };
             self.round(role, mirroring, (reader, writer), extent, dirty)?;
+            far_drains |= self.standing.asked_to_drain;
+            // Of a source that is never at rest, what changed up to now is all there can be.
+            if drains && self.standing.has_scan() {
+                return Idle::new(reader, writer, role.cancel).say(&FromSource::Part);
+            }
             is_first = false;
         }
     }
@@ -133,10 +155,21 @@ impl SourceRounds {
             if rescan <= now {
                 return Ok(Some(Extent::Full));
             }
-            let until = self.pending.due().map_or(rescan, |due| due.min(rescan));
+            if let Some((at, extent)) = self.retry
+                && at <= now
+            {
+                return Ok(Some(extent));
+            }
+            let retry = self.retry.map(|(at, _)| at);
+            let next = [self.pending.due(), retry].into_iter().flatten().min();
+            let until = next.map_or(rescan, |next| next.min(rescan));
             let other = self.watcher.as_ref().map(AsFd::as_fd);
-            if let Woken::Said(frame) = rest.idle.wait(other, until)? {
-                rest.take(decode_message(&frame.body)?)?;
+            match rest.idle.wait(other, until)? {
+                Woken::Said(frame) => {
+                    rest.take(decode_message(&frame.body)?)?;
+                }
+                Woken::Other => thread::sleep(GATHER),
+                Woken::Time => {}
             }
         }
     }
@@ -203,8 +236,10 @@ impl SourceRounds {
             Ok(())
         })?;
         if summary.churn > 0 {
-            self.again(&dirty);
+            self.again(dirty.iter().map(|(dir, _)| dir));
         }
+        let outdated: Vec<_> = self.standing.outdated().cloned().collect();
+        self.again(outdated.iter());
         events.extend(self.outcome(&role, summary, &dirty, full));
         for event in events {
             tell(&role, &mut idle, event)?;
@@ -303,6 +338,7 @@ impl SourceRounds {
             events.extend(torn.map(RoundEvent::Torn));
         }
         let same = summary.is_complete() && summary.destination_digest == summary.digest;
+        self.retry = self.retry_after(role, &summary, same);
         events.push(RoundEvent::Ended {
             agreed: summary.digest.filter(|_| same),
             summary: Box::new(summary),
@@ -313,10 +349,28 @@ impl SourceRounds {
         events
     }
 
+    /// Whether and when a round is due though nothing is heard: entries that failed may work later, and
+    /// sides that differ for no known reason are read in full.
+    fn retry_after(
+        &self,
+        role: &SourceRole<'_>,
+        summary: &Summary,
+        same: bool,
+    ) -> Option<(Instant, Extent)> {
+        // What only the standby has makes it differ for ever where nothing is deleted.
+        let is_meant = role.options.delete.is_none() || summary.destination_digest.is_none();
+        let extent = match summary.problems {
+            0 if same || is_meant || !self.pending.is_empty() => return None,
+            0 => Extent::Full,
+            _ => Extent::Changes,
+        };
+        Some((Instant::now() + RETRY, extent))
+    }
+
     /// Has what would not hold still looked at again once it has settled.
-    fn again(&mut self, dirty: &Dirty) {
+    fn again<'d>(&mut self, dirs: impl Iterator<Item = &'d RelPath>) {
         let now = Now::by_clocks();
-        for (dir, _) in dirty.iter() {
+        for dir in dirs {
             self.pending.note(dir, None, now);
         }
     }
@@ -347,6 +401,17 @@ impl SourceRounds {
             tell(RoundEvent::Lacking(oldest.map(age_ms)))?;
         }
         Ok(())
+    }
+}
+
+/// Refuses a source that is a single file: what is watched is a directory.
+fn refuse_file(root: &Path) -> Result<()> {
+    match SourceRoot::open(root)?.single {
+        None => Ok(()),
+        Some(_) => Err(Error::Usage(format!(
+            "{} is no directory: a mirror keeps directories; use `cutover sync` for a file",
+            root.display()
+        ))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The source's ear: reads what the destination says and puts it where it is waited for.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::delta::Signature;
@@ -27,6 +28,8 @@ pub(super) struct Incoming {
     pub(super) jobs: Queue<Job>,
     pub(super) sums: SumsSlots,
     pub(super) done: Slot<Summary>,
+    /// Whether no more rounds are wanted than it takes to bring over what changed.
+    pub(super) drain: AtomicBool,
 }
 
 /// Threads that wait for finer sums of the file they are sending.
@@ -117,6 +120,7 @@ fn read_all(
             FromDestination::Sums { id, signature } => shared.sums.put(id, signature)?,
             FromDestination::Event(event) => role.observer.observe(event),
             FromDestination::Failed(error) => return Err(Error::Remote(error)),
+            FromDestination::Drain => shared.drain.store(true, Ordering::Relaxed),
             FromDestination::Done(summary) => {
                 shared.done.put(*summary);
                 return Ok(());

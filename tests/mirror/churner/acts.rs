@@ -318,13 +318,19 @@ fn directory_to_directory(churner: &mut Churner) -> Outcome {
     one(path)
 }
 
+/// In a new directory, or in one that has others.
 fn burst(churner: &mut Churner) -> Outcome {
-    let path = churner.free_path();
+    let path = match churner.below(2) {
+        0 => churner.pick(|kind| kind == Kind::Dir),
+        _ => None,
+    };
+    let path = path.unwrap_or_else(|| churner.free_path());
     let count = 1 + churner.below(churner.bounds.burst);
-    fs::create_dir(churner.at(&path))?;
+    fs::create_dir_all(churner.at(&path))?;
     for number in 0..count {
         let content = churner.random.bytes(number % 7);
-        fs::write(churner.at(&path).join(number.to_string()), content)?;
+        let name = format!("burst-{}-{number}", churner.count);
+        fs::write(churner.at(&path).join(name), content)?;
     }
     let text = format!("{} with {count} files", told(&path));
     Ok(Some((text, vec![path])))

@@ -205,7 +205,9 @@ fn could_not(why: &str) -> String {
     format!("could not be checked: {}", printable(why))
 }
 
+/// What SQLite says, in one line.
 fn printable(said: &str) -> String {
+    let said = said.lines().collect::<Vec<_>>().join("; ");
     escape(said.as_bytes()).chars().take(FAULT_CHARS).collect()
 }
 
@@ -390,6 +392,13 @@ mod tests {
         });
         Scratch::sweep(&parent, place.path(), &stem);
         assert_eq!(left.map(|path| path.exists()), [false, true, true]);
+    }
+
+    #[test]
+    fn what_is_said_in_lines_is_told_in_one() {
+        let said = "*** in database main ***\nTree 3 page 21: invalid page number 7";
+        let told = "*** in database main ***; Tree 3 page 21: invalid page number 7";
+        assert_eq!(printable(said), told);
     }
 
     #[test]

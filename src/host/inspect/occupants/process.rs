@@ -52,24 +52,12 @@ pub(super) fn all() -> io::Result<Vec<Process>> {
     Ok(found)
 }
 
-/// This process, and those above it that run the same program: who started an agent through `sudo`
-/// is one of us.
-pub(super) fn own_line() -> Vec<u32> {
-    let program = |process: &Process| {
-        let meta = std::fs::metadata(process.dir.join("exe")).ok()?;
-        Some((meta.dev(), meta.ino()))
-    };
-    let this = Process::new(std::process::id());
-    let ours = program(&this);
-    let mut line = vec![this.pid];
-    let mut at = this;
-    while let Some(parent) = at.stat().map(|stat| stat.parent).filter(|&pid| pid > 1) {
-        at = Process::new(parent);
-        if ours.is_some() && program(&at) == ours {
-            line.push(parent);
-        }
-    }
-    line
+/// What a process runs, as device and inode.
+pub(super) type Program = (u64, u64);
+
+/// What this process runs.
+pub(super) fn own_program() -> Option<Program> {
+    Process::new(std::process::id()).program()
 }
 
 /// The paths that sockets are bound to, by how a descriptor of one reads.
@@ -91,7 +79,6 @@ fn bound_socket(line: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
 /// What is used of `/proc/PID/stat`.
 struct Stat {
     state: u8,
-    parent: u32,
     flags: u64,
 }
 
@@ -104,8 +91,7 @@ impl Stat {
             .split_ascii_whitespace();
         Some(Stat {
             state: *fields.next()?.as_bytes().first()?,
-            parent: fields.next()?.parse().ok()?,
-            flags: fields.nth(4)?.parse().ok()?,
+            flags: fields.nth(5)?.parse().ok()?,
         })
     }
 
@@ -121,6 +107,12 @@ impl Process {
             pid,
             dir: PathBuf::from(format!("/proc/{pid}")),
         }
+    }
+
+    /// What it runs; `None` where that cannot be seen.
+    pub(super) fn program(&self) -> Option<Program> {
+        let meta = std::fs::metadata(self.dir.join("exe")).ok()?;
+        Some((meta.dev(), meta.ino()))
     }
 
     /// Its number.
@@ -221,7 +213,7 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_numbers() {
         let stat = Stat::parse(b"7 (a) R 9 (b)) S 42 7 7 0 -1 2097216 1 2 3\n").unwrap();
-        assert_eq!((stat.state, stat.parent, stat.flags), (b'S', 42, 2_097_216));
+        assert_eq!((stat.state, stat.flags), (b'S', 2_097_216));
         assert!(stat.is_empty(), "of the kernel's own");
         let stat = Stat::parse(b"7 (sh) S 42 7 7 0 -1 4194304 1 2 3\n").unwrap();
         assert!(!stat.is_empty());
@@ -238,8 +230,8 @@ mod tests {
 
     #[test]
     fn this_process_is_its_own() {
-        assert!(own_line().contains(&std::process::id()));
         let this = Process::new(std::process::id());
+        assert!(this.program().is_some() && this.program() == own_program());
         assert!(!this.command().is_empty());
     }
 }

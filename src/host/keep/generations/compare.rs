@@ -2,9 +2,8 @@
 //! that a million entries take no more memory than the largest directory.
 
 use std::cmp::Ordering;
-use std::iter::Peekable;
 
-use super::super::index::Records;
+use super::super::index::{Block, Records};
 use super::super::walk::{Walk, order};
 use super::super::{apply_options, entry_in, entry_of, failed, fidelity_of};
 use super::{REPLACED, pinned, shelf_with, time_of};
@@ -75,7 +74,7 @@ struct Former {
 /// Where it is told what the entries are.
 enum Place {
     /// In the index.
-    Index(Box<Peekable<Records>>, String),
+    Index(Box<Records>, String),
     /// In the tree itself.
     Tree(Root),
 }
@@ -92,7 +91,7 @@ impl Former {
         Ok(Former {
             own: shelf.state(id)?.and_then(|state| state.root),
             place: Place::Index(
-                Box::new(Records::open(shelf.index(id)?).peekable()),
+                Box::new(Records::open(shelf.index(id)?)),
                 shelf.path(id).to_string_lossy().into_owned(),
             ),
             _lock: Some(lock),
@@ -120,15 +119,9 @@ impl Former {
     }
 }
 
-/// A directory that has entries, and these, sorted by their names.
-struct Block {
-    dir: RelPath,
-    entries: Vec<Entry>,
-}
-
 /// Gives the directories of a state in [`order`].
 enum Blocks<'a> {
-    Index(&'a mut Peekable<Records>, &'a str),
+    Index(&'a mut Records, &'a str),
     Tree {
         walk: Walk<'a>,
         root: &'a Root,
@@ -139,28 +132,12 @@ enum Blocks<'a> {
 impl Blocks<'_> {
     fn next(&mut self) -> Result<Option<Block>> {
         match self {
-            Blocks::Index(records, shown) => {
-                next_indexed(records).map_err(|err| Error::io("read the index of", *shown, err))
-            }
+            Blocks::Index(records, shown) => records
+                .next_block()
+                .map_err(|err| Error::io("read the index of", *shown, err)),
             Blocks::Tree { walk, root, rules } => next_there(walk, root, rules),
         }
     }
-}
-
-fn next_indexed(records: &mut Peekable<Records>) -> std::io::Result<Option<Block>> {
-    let Some((path, entry)) = records.next().transpose()? else {
-        return Ok(None);
-    };
-    let dir = path.parent().unwrap_or_default();
-    let mut entries = vec![entry];
-    let is_beside = |record: &std::io::Result<(RelPath, Entry)>| match record {
-        Ok((path, _)) => path.parent().as_ref() == Some(&dir),
-        Err(_) => true,
-    };
-    while let Some(record) = records.next_if(is_beside) {
-        entries.push(record?.1);
-    }
-    Ok(Some(Block { dir, entries }))
 }
 
 fn next_there(walk: &mut Walk<'_>, root: &Root, rules: &RecordRules) -> Result<Option<Block>> {

@@ -1,0 +1,197 @@
+//! A scan that is kept and renewed is the scan that would be made anew.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::super::tests::rules;
+use super::*;
+use crate::events::{Cancel, Side, Silent};
+use crate::filter::Rules;
+use crate::fs::Dir;
+use crate::manifest::links::Links;
+use crate::manifest::listing::SizeLimits;
+use crate::manifest::owners::KeepOwners;
+
+/// A root, and what was known of it last.
+struct Kept {
+    root: tempfile::TempDir,
+    links: Links,
+    scan: Option<Scan>,
+}
+
+impl Kept {
+    fn new() -> Kept {
+        Kept {
+            root: tempfile::tempdir().unwrap(),
+            links: Links::tracked(),
+            scan: None,
+        }
+    }
+
+    fn at(&self, name: &str) -> std::path::PathBuf {
+        self.root.path().join(name)
+    }
+
+    fn dir(&self, name: &str) {
+        fs::create_dir_all(self.at(name)).unwrap();
+    }
+
+    fn file(&self, name: &str, text: &str) {
+        fs::write(self.at(name), text).unwrap();
+    }
+
+    /// Reads what is said to be stale, and holds it against what is read anew. Returns whether
+    /// both are the same, and how many directories are known.
+    fn renew(&mut self, dirs: &[&str]) -> (bool, usize) {
+        let mut scan = self.scan.take();
+        with_lister(self.root.path(), &self.links, |lister, options| {
+            let stale = Stale {
+                dirs: dirs
+                    .iter()
+                    .map(|dir| RelPath::new(dir.as_bytes()).unwrap())
+                    .collect(),
+                trees: BTreeSet::new(),
+            };
+            match &mut scan {
+                Some(scan) => scan.renew(lister, options, &stale, &Silent).unwrap(),
+                None => scan = Some(super::super::scan(lister, options, &Silent).unwrap()),
+            }
+        });
+        let fresh = with_lister(self.root.path(), &Links::default(), |lister, options| {
+            super::super::scan(lister, options, &Silent).unwrap()
+        });
+        let known = scan.unwrap();
+        let digest = |scan: &Scan| (scan.digest(&rules(false)), scan.entries, scan.bytes);
+        let same = digest(&known) == digest(&fresh);
+        let dirs = known.tree.len();
+        self.scan = Some(known);
+        (same, dirs)
+    }
+}
+
+fn with_lister<T>(
+    root: &Path,
+    links: &Links,
+    act: impl FnOnce(&Lister<'_>, ScanOptions<'_>) -> T,
+) -> T {
+    let dir = Dir::open_root(root).unwrap();
+    let lister = Lister {
+        root: &dir,
+        rules: rules(false),
+        filter: &Rules::parse(&[]).unwrap(),
+        sizes: SizeLimits::default(),
+        side: Side::Source,
+        owners: &KeepOwners,
+        modes: &|_, mode| mode,
+        fake_super: false,
+        only: None,
+        links,
+        lost: None,
+        state: None,
+        rehash: false,
+        cancel: &Cancel::new(),
+    };
+    let options = ScanOptions {
+        threads: 2,
+        one_file_system: false,
+        sink: None,
+        mark: None,
+    };
+    act(&lister, options)
+}
+
+#[test]
+fn what_is_not_said_to_be_stale_is_not_read() {
+    let mut kept = Kept::new();
+    kept.dir("a");
+    kept.dir("b");
+    kept.renew(&[]);
+    kept.file("a/1", "heard");
+    kept.file("b/1", "not heard");
+    assert!(!kept.renew(&["a"]).0);
+    assert!(kept.renew(&["b"]).0);
+}
+
+#[test]
+fn directories_that_come_go_and_move_are_known_as_they_are() {
+    let mut kept = Kept::new();
+    kept.dir("a/deep/er");
+    kept.file("a/deep/er/1", "one");
+    kept.dir("b");
+    kept.renew(&[]);
+    fs::rename(kept.at("a/deep"), kept.at("b/deep")).unwrap();
+    assert_eq!(kept.renew(&["a", "b"]), (true, 5));
+    fs::remove_dir_all(kept.at("b")).unwrap();
+    kept.dir("b/new");
+    assert_eq!(kept.renew(&[""]), (true, 4));
+    fs::remove_dir_all(kept.at("a")).unwrap();
+    kept.file("a", "no directory any more");
+    assert_eq!(kept.renew(&["a", ""]), (true, 3));
+}
+
+#[test]
+fn a_change_through_one_name_of_a_file_is_seen_at_its_other_names() {
+    let mut kept = Kept::new();
+    kept.dir("a");
+    kept.dir("b");
+    kept.file("a/1", "one");
+    fs::hard_link(kept.at("a/1"), kept.at("b/2")).unwrap();
+    kept.renew(&[]);
+    kept.file("b/2", "written through the other name");
+    assert!(kept.renew(&["b"]).0);
+    fs::set_permissions(kept.at("a/1"), fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(kept.renew(&["a"]).0);
+}
+
+#[test]
+fn a_new_name_of_a_file_makes_its_old_one_a_link_too() {
+    let mut kept = Kept::new();
+    kept.dir("a");
+    kept.dir("b");
+    kept.file("a/1", "one");
+    kept.renew(&[]);
+    fs::hard_link(kept.at("a/1"), kept.at("b/2")).unwrap();
+    assert!(kept.renew(&["b"]).0);
+    fs::remove_file(kept.at("a/1")).unwrap();
+    assert!(kept.renew(&["a"]).0);
+    fs::hard_link(kept.at("b/2"), kept.at("b/3")).unwrap();
+    assert!(kept.renew(&["b"]).0);
+    fs::remove_dir_all(kept.at("b")).unwrap();
+    assert!(kept.renew(&[""]).0);
+}
+
+#[test]
+fn a_file_with_names_outside_has_all_read_once_and_not_again() {
+    let mut kept = Kept::new();
+    kept.dir("a");
+    kept.dir("b");
+    kept.file("a/1", "one");
+    let outside = tempfile::tempdir_in(kept.root.path().parent().unwrap()).unwrap();
+    fs::hard_link(kept.at("a/1"), outside.path().join("1")).unwrap();
+    kept.renew(&[]);
+    kept.file("b/unheard", "of");
+    kept.file("a/2", "two");
+    assert!(
+        !kept.renew(&["a"]).0,
+        "what nobody told of is not looked for"
+    );
+}
+
+#[test]
+fn a_tree_that_is_stale_is_read_whole() {
+    let mut kept = Kept::new();
+    kept.dir("a/b/c");
+    kept.renew(&[]);
+    kept.file("a/b/c/1", "one");
+    let mut scan = kept.scan.take().unwrap();
+    with_lister(kept.root.path(), &kept.links, |lister, options| {
+        let stale = Stale {
+            dirs: BTreeSet::new(),
+            trees: BTreeSet::from([RelPath::new(b"a").unwrap()]),
+        };
+        scan.renew(lister, options, &stale, &Silent).unwrap();
+    });
+    kept.scan = Some(scan);
+    assert!(kept.renew(&[]).0);
+}
