@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The pause between two changes is this and up to a second more, so that who looks every second is
 /// met at any moment of it.
-const PAUSE: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_secs(2);
 
 const BURST: usize = 1000;
 const BURST_DIRS: usize = 20;

@@ -13,10 +13,8 @@ const CUTOVER: &str = env!("CARGO_BIN_EXE_cutover");
 /// A contender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// Ours as it is by default: durable before a round is over.
+    /// Ours as it is by default: durable before a round is over. The others are not.
     Cutover,
-    /// Ours, as durable as the others: not at all.
-    NotDurable,
     Lsyncd,
     Unison,
 }
@@ -31,12 +29,11 @@ pub(crate) struct Ends<'a> {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Peer; 4] = [Peer::Cutover, Peer::NotDurable, Peer::Lsyncd, Peer::Unison];
+    pub(crate) const ALL: [Peer; 3] = [Peer::Cutover, Peer::Lsyncd, Peer::Unison];
 
     pub(crate) fn label(self) -> &'static str {
         match self {
             Peer::Cutover => "cutover",
-            Peer::NotDurable => "cutover --fsync none",
             Peer::Lsyncd => "lsyncd, delay 1",
             Peer::Unison if has_fsmonitor() => "unison -repeat watch",
             Peer::Unison => "unison -repeat 1",
@@ -46,7 +43,7 @@ impl Peer {
     /// What must be installed for it.
     pub(crate) fn missing(self) -> Option<&'static str> {
         let there = match self {
-            Peer::Cutover | Peer::NotDurable => true,
+            Peer::Cutover => true,
             Peer::Lsyncd => {
                 says("lsyncd", "-version").contains("Version: 2")
                     && says("rsync", "--version").contains("rsync  version 3")
@@ -95,18 +92,16 @@ impl Peer {
 
     fn words(self, ends: &Ends<'_>) -> (&'static str, Vec<OsString>) {
         match self {
-            Peer::Cutover => (CUTOVER, cutover(ends, &[])),
-            Peer::NotDurable => (CUTOVER, cutover(ends, &["--fsync", "none"])),
+            Peer::Cutover => (CUTOVER, cutover(ends)),
             Peer::Lsyncd => ("lsyncd", lsyncd(ends)),
             Peer::Unison => ("unison", unison(ends)),
         }
     }
 }
 
-fn cutover(ends: &Ends<'_>, more: &[&str]) -> Vec<OsString> {
+fn cutover(ends: &Ends<'_>) -> Vec<OsString> {
     let config = format!("--ssh-option=-F{}", ends.sshd.ssh_config().display());
     let mut words = owned(&["mirror", "--agent-path", CUTOVER, &config]);
-    words.extend(owned(more));
     words.extend([ends.src.into(), far(ends, ":").into()]);
     words
 }

@@ -21,10 +21,11 @@ pub(crate) fn says(program: &str, words: &str) -> String {
     )
 }
 
-/// The first line that rsync would itemize, where there is an rsync to ask.
-pub(crate) fn listed_by_rsync(src: &Path, dst: &Path) -> Option<String> {
+/// The first line that rsync would itemize, where there is an rsync to ask; `rules` are options.
+pub(crate) fn listed_by_rsync(src: &Path, dst: &Path, rules: &[&str]) -> Option<String> {
     let output = Command::new("rsync")
         .args(["-aHAXni", "--delete"])
+        .args(rules)
         .args([src.join(""), dst.join("")])
         .output()
         .ok()?;

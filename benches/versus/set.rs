@@ -221,7 +221,7 @@ impl<'a> Set<'a> {
     pub(crate) fn difference(&self, tool: Tool) -> Option<String> {
         let dst = self.dst(tool);
         if self.entries > DUMP_ENTRIES {
-            return listed_by_rsync(&self.src, &dst);
+            return listed_by_rsync(&self.src, &dst, &[]);
         }
         let mut account = self.account.borrow_mut();
         let source = account.get_or_insert_with(|| Dump::of(&self.src));

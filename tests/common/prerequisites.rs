@@ -104,6 +104,7 @@ pub fn need(program: &str) {
         "age-keygen" => "age",
         "redis-cli" => "redis-tools",
         "pg_createcluster" => "postgresql",
+        "promtool" => "prometheus",
         other => other,
     };
     assert!(

@@ -159,6 +159,20 @@ impl Sshd {
         }
     }
 
+    /// Ends the server and all connections, as a host that goes down does.
+    pub(crate) fn stop(&mut self) {
+        // Its connections first: they have left its process group, and would outlive it.
+        self.cut_connections();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again where it was, after [`Sshd::stop`].
+    pub(crate) fn start_again(&mut self) {
+        self.child = spawn_server(self.dir.path(), None);
+        self.wait_until_listening();
+    }
+
     fn wait_until_listening(&mut self) {
         let deadline = Instant::now() + START_LIMIT;
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
@@ -173,7 +187,10 @@ impl Sshd {
 
 impl Drop for Sshd {
     fn drop(&mut self) {
+<<<<<<< HEAD
+=======
         // Its connections first: they have left its process group, and would outlive it.
+>>>>>>> main
         self.stop();
     }
 }

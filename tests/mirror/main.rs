@@ -7,8 +7,10 @@
 #[allow(dead_code, reason = "not every part of the kit is needed here")]
 mod common;
 
+mod browser;
 mod churner;
 mod hearing;
 mod kit;
+mod page;
 mod random;
 mod standby;
