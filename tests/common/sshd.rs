@@ -187,10 +187,7 @@ impl Sshd {
 
 impl Drop for Sshd {
     fn drop(&mut self) {
-<<<<<<< HEAD
-=======
-        // Its connections first: they have left its process group, and would outlive it.
->>>>>>> main
+        // Its connections too: they have left its process group, and would outlive it.
         self.stop();
     }
 }
