@@ -132,19 +132,6 @@ impl Sshd {
         self.log().matches("Accepted publickey").count()
     }
 
-    /// Goes away with all connections, as a host does that is switched off.
-    pub(crate) fn stop(&mut self) {
-        self.cut_connections();
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
-    /// Comes back after that.
-    pub(crate) fn start_again(&mut self) {
-        self.child = spawn_server(self.dir.path(), None);
-        self.wait_until_listening();
-    }
-
     /// Ends all connections, as a server that restarts does.
     pub(crate) fn cut_connections(&self) {
         let pid = self.child.id();
@@ -187,7 +174,6 @@ impl Sshd {
 
 impl Drop for Sshd {
     fn drop(&mut self) {
-        // Its connections too: they have left its process group, and would outlive it.
         self.stop();
     }
 }
