@@ -7,7 +7,9 @@
 #[allow(dead_code, reason = "not every part of the kit is needed here")]
 mod common;
 
+mod behaviour;
 mod churner;
 mod kit;
 mod random;
 mod standby;
+mod watch;

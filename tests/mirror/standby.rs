@@ -32,6 +32,8 @@ pub struct Standby {
     pub route: Route,
     pub sshd: Option<Sshd>,
     options: Vec<OsString>,
+    /// The program that runs the mirror, if another does.
+    pub wrapper: Vec<OsString>,
     run: Option<Running>,
 }
 
@@ -42,6 +44,7 @@ impl Standby {
         Standby {
             sshd: (route != Route::Local).then(Sshd::start),
             options: options.collect(),
+            wrapper: Vec::new(),
             lab,
             route,
             run: None,
@@ -67,7 +70,8 @@ impl Standby {
             mirror = mirror.args(["--agent-path".into(), agent]);
         }
         let ends = self.route.endpoints(host, &self.lab.src, &self.lab.dst);
-        self.run = Some(mirror.args(ends).spawn());
+        let mirror = mirror.args(ends).behind(&self.lab, &self.wrapper);
+        self.run = Some(mirror.spawn());
     }
 
     /// An agent that leaves its process id behind.
