@@ -127,7 +127,8 @@ impl Standby {
 
     /// How the root is, by `cutover status`; `Null` where there is no mirror.
     pub fn status(&self) -> Value {
-        self.whole_status()["roots"][0].take()
+        let mut whole = self.whole_status();
+        whole["roots"].get_mut(0).map_or(Value::Null, Value::take)
     }
 
     /// How the mirror is.
@@ -135,7 +136,7 @@ impl Standby {
         let said = self.lab.cutover(["status", "--json"]).run();
         let mut all: Value =
             serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said}"));
-        all[0].take()
+        all.get_mut(0).map_or(Value::Null, Value::take)
     }
 
     /// Waits until the root's status is as it should be, and returns it.
