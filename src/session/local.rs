@@ -37,6 +37,11 @@ impl LocalSource {
         })
     }
 
+    /// Forgets which directories are where: a round may find others under their paths.
+    pub(in crate::session) fn forget_dirs(&self) {
+        self.lock().clear();
+    }
+
     /// Copies one file. What it returns is how the file would not hold still; problems are
     /// reported.
     pub(in crate::session) fn copy(

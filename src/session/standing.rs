@@ -22,7 +22,7 @@ pub(crate) struct Standing {
     pub(crate) stale: Stale,
     /// Whether the next scan reads all of the tree, whatever is known of it.
     pub(crate) rescan: Option<Unheard>,
-    /// The directories in which the last such scan found what nobody had told of.
+    /// The directories in which such a scan found what nobody had told of, until they are taken.
     pub(crate) unheard: Vec<RelPath>,
     /// Whether the other end has asked, in the course of a round, that it be the last but for what
     /// changed.
@@ -97,7 +97,6 @@ impl Standing {
     ) -> Result<Scan> {
         let stale = std::mem::take(&mut self.stale);
         let rescan = self.rescan.take();
-        self.unheard.clear();
         let Some(mut known) = self.kept.take().filter(|kept| kept.rules == lister.rules) else {
             lister.links.clear();
             return scan(lister, options, observer);

@@ -1,7 +1,7 @@
 //! Runs the command under test, to its end, to a signal or to its time limit, and keeps what it
 //! said. Where it runs is the `lab`'s business.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -47,6 +47,22 @@ impl Invocation {
     /// Runs in another working directory.
     pub fn current_dir(mut self, dir: &Path) -> Invocation {
         self.command.current_dir(dir);
+        self
+    }
+
+    /// Runs it by another program, which takes the command line as its last words.
+    #[allow(dead_code, reason = "few test crates need one")]
+    pub fn behind(mut self, lab: &Lab, wrapper: &[OsString]) -> Invocation {
+        let Some((program, words)) = wrapper.split_first() else {
+            return self;
+        };
+        let mut command = Command::new(program);
+        command
+            .args(words)
+            .arg(BINARY)
+            .args(self.command.get_args());
+        lab.isolate(&mut command, "near");
+        self.command = command;
         self
     }
 

@@ -7,6 +7,7 @@
 #[allow(dead_code, reason = "not every part of the kit is needed here")]
 mod common;
 
+mod behaviour;
 mod browser;
 mod churner;
 mod hearing;
@@ -14,3 +15,4 @@ mod kit;
 mod page;
 mod random;
 mod standby;
+mod watch;

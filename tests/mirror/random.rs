@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -80,7 +81,11 @@ fn run(route: Route, seed: u64, time: Duration) {
         strike(blow, &mut standby, &mut churner, &mut random);
         churn(&mut churner, &mut random);
         standby.keep_up();
-        standby.settle();
+        let settled = catch_unwind(AssertUnwindSafe(|| standby.settle()));
+        if let Err(panic) = settled {
+            eprintln!("{route:?}, {}\n{}", told.join("\n"), churner.report());
+            resume_unwind(panic);
+        }
         let found = standby.differences();
         assert!(
             found.is_empty(),

@@ -32,6 +32,8 @@ pub struct Standby {
     pub route: Route,
     pub sshd: Option<Sshd>,
     options: Vec<OsString>,
+    /// The program that runs the mirror, if another does.
+    pub wrapper: Vec<OsString>,
     run: Option<Running>,
 }
 
@@ -42,6 +44,7 @@ impl Standby {
         Standby {
             sshd: (route != Route::Local).then(Sshd::start),
             options: options.collect(),
+            wrapper: Vec::new(),
             lab,
             route,
             run: None,
@@ -67,7 +70,8 @@ impl Standby {
             mirror = mirror.args(["--agent-path".into(), agent]);
         }
         let ends = self.route.endpoints(host, &self.lab.src, &self.lab.dst);
-        self.run = Some(mirror.args(ends).spawn());
+        let mirror = mirror.args(ends).behind(&self.lab, &self.wrapper);
+        self.run = Some(mirror.spawn());
     }
 
     /// An agent that leaves its process id behind.
@@ -123,7 +127,8 @@ impl Standby {
 
     /// How the root is, by `cutover status`; `Null` where there is no mirror.
     pub fn status(&self) -> Value {
-        self.whole_status()["roots"][0].take()
+        let mut whole = self.whole_status();
+        whole["roots"].get_mut(0).map_or(Value::Null, Value::take)
     }
 
     /// How the mirror is.
@@ -131,7 +136,7 @@ impl Standby {
         let said = self.lab.cutover(["status", "--json"]).run();
         let mut all: Value =
             serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said}"));
-        all[0].take()
+        all.get_mut(0).map_or(Value::Null, Value::take)
     }
 
     /// Waits until the root's status is as it should be, and returns it.

@@ -31,6 +31,7 @@ impl Scan {
         }
         let mut stale = with_parents(stale);
         let mut read = BTreeSet::new();
+        let earlier = std::mem::take(&mut self.outdated);
         let mut outdated = BTreeSet::new();
         self.vanished.clear();
         while !stale.is_empty() {
@@ -46,6 +47,7 @@ impl Scan {
                 trees: BTreeSet::new(),
             };
         }
+        outdated.extend(earlier.into_iter().filter(|dir| !read.contains(dir)));
         self.outdated = outdated;
         if lister.links.has_unknown_names() {
             return self.read_anew(lister, options, observer);

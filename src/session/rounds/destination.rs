@@ -81,6 +81,9 @@ impl<'a> DestinationRounds<'a> {
                 OnDrift::Restore => Unheard::Counts,
                 OnDrift::Report | OnDrift::Stop => Unheard::IsOverlooked,
             });
+            if let Some(source) = role.local_source {
+                source.forget_dirs();
+            }
             role.round(reader, writer, &mut self.standing)?;
             if full {
                 self.tell_drift(reader, writer)?;

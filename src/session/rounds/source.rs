@@ -325,10 +325,13 @@ impl SourceRounds {
                 },
             });
         }
+        let unheard = std::mem::take(&mut self.standing.unheard);
         if self.watcher.is_some() {
-            let unheard = self.standing.unheard.iter();
             // What changed while it was being read again was not missed.
-            let missed = unheard.filter(|dir| !self.pending.contains(dir)).count() as u64;
+            let missed = unheard
+                .iter()
+                .filter(|dir| !self.pending.contains(dir))
+                .count() as u64;
             events.extend((missed > 0).then_some(RoundEvent::Missed(missed)));
         }
         if let Ok(root) = Dir::open_root(role.root) {

@@ -1,0 +1,506 @@
+//! What a mirror does, one behaviour each.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cutover::mirror::{Ended, Mirror, MirrorRoot, SilentMirror};
+use cutover::options::{Mirroring, SyncOptions};
+use cutover::session::{Job, Mode};
+use cutover::transport::Location;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::common::dump::Dump;
+use crate::common::lab::{Lab, Route};
+use crate::common::prerequisites::{Tmpfs, need};
+use crate::common::tree::tree;
+use crate::needs;
+use crate::standby::{QUICK, Standby};
+
+const SMALL: &str = "f a 'text' @5\n d dir @6\n f dir/b random(9000) @7\n l c -> a @8\n h d = a";
+
+/// How often each number of the rounds since the `from`th was counted.
+fn sum(standby: &mut Standby, from: usize, number: &str) -> u64 {
+    let rounds = standby.told("round");
+    let counts = rounds[from..].iter().map(|round| round[number].as_u64());
+    counts.map(Option::unwrap).sum()
+}
+
+fn rounds(standby: &mut Standby) -> usize {
+    standby.told("round").len()
+}
+
+fn is_waiting(status: &Value) -> bool {
+    status["state"] == "waiting"
+}
+
+fn reason(status: &Value) -> &str {
+    status["reason"].as_str().unwrap_or_default()
+}
+
+#[test]
+fn one_file_arrives_and_nothing_else_travels() {
+    let mut standby = Standby::here(SMALL, &[]);
+    let before = rounds(&mut standby);
+    fs::write(standby.lab.src.join("dir/new"), "new").unwrap();
+    standby.settle();
+    standby.assert_same();
+    assert_eq!(sum(&mut standby, before, "files_sent"), 1);
+    assert_eq!(sum(&mut standby, before, "changed_bytes"), 3);
+    let full = |round: &Value| round["full"] == true;
+    assert!(!standby.told("round")[before..].iter().any(full));
+    standby.stop();
+}
+
+#[test]
+fn a_file_that_is_always_written_is_sent_at_its_pace_and_by_delta() {
+    let lab = Lab::with_source("f log random(4M)");
+    let mut standby = Standby::new(lab, Route::Push, &["--settle=400ms", "--max-delay=1s"]);
+    standby.start();
+    standby.settle();
+    let before = rounds(&mut standby);
+    let began = Instant::now();
+    let log = standby.lab.src.join("log");
+    let mut file = fs::OpenOptions::new().append(true).open(log).unwrap();
+    while began.elapsed() < Duration::from_secs(4) {
+        std::io::Write::write_all(&mut file, b"another line\n").unwrap();
+        thread::sleep(Duration::from_millis(20));
+    }
+    let arrived = fs::metadata(standby.lab.dst.join("log")).unwrap().len();
+    let is_far = file.metadata().unwrap().len() - arrived;
+    // 20 ms a line: what two delays, and a round, leave behind.
+    assert!(is_far < 13 * 150, "{is_far} bytes are missing");
+    let count = rounds(&mut standby) - before;
+    assert!((2..=8).contains(&count), "{count} rounds in 4 s");
+    standby.settle();
+    standby.assert_same();
+    let sent = sum(&mut standby, before, "literal_bytes");
+    assert!(sent < 1 << 20, "{sent} bytes for a few lines");
+    standby.stop();
+}
+
+#[test]
+fn a_renamed_directory_is_moved_there_and_not_sent() {
+    let mut standby = Standby::here(
+        "d a\n f a/x random(20K)\n f a/deep/y random(30K)\n d b",
+        &[],
+    );
+    let before = rounds(&mut standby);
+    let inode = fs::metadata(standby.lab.dst.join("a/deep/y"))
+        .unwrap()
+        .ino();
+    fs::rename(standby.lab.src.join("a"), standby.lab.src.join("b/z")).unwrap();
+    standby.settle();
+    standby.assert_same();
+    assert_eq!(sum(&mut standby, before, "files_sent"), 0);
+    assert_eq!(sum(&mut standby, before, "changed_bytes"), 0);
+    assert_eq!(sum(&mut standby, before, "moved"), 1);
+    let moved = fs::metadata(standby.lab.dst.join("b/z/deep/y")).unwrap();
+    assert_eq!(moved.ino(), inode);
+    standby.stop();
+}
+
+#[test]
+fn it_connects_again_and_tells_so() {
+    let mut standby = Standby::new(Lab::with_source(SMALL), Route::Push, &[]);
+    standby.start();
+    standby.settle();
+    let sshd = standby.sshd.as_mut().unwrap();
+    sshd.stop();
+    fs::write(standby.lab.src.join("meanwhile"), "x").unwrap();
+    let status = standby.wait_for("it waits with a lag", |status| {
+        is_waiting(status) && !status["oldest_change_ms"].is_null()
+    });
+    assert!(!reason(&status).is_empty(), "{status}");
+    standby.sshd.as_mut().unwrap().start_again();
+    let status = standby.settle();
+    assert_eq!(status["totals"]["reconnects"], 1);
+    standby.assert_same();
+    assert_eq!(standby.told("connected").len(), 1);
+    assert!(!standby.told("waiting").is_empty());
+    standby.stop();
+}
+
+#[test]
+fn a_source_that_is_gone_leaves_the_standby_as_it_is() {
+    let mut standby = Standby::here(SMALL, &[]);
+    let kept = Dump::of(&standby.lab.dst);
+    let aside = standby.lab.path("aside");
+    fs::rename(&standby.lab.src, &aside).unwrap();
+    let status = standby.wait_for("it waits", is_waiting);
+    assert!(reason(&status).contains("src"), "{status}");
+    assert_eq!(Dump::of(&standby.lab.dst), kept);
+    fs::write(aside.join("later"), "x").unwrap();
+    fs::rename(&aside, &standby.lab.src).unwrap();
+    standby.wait_for("it goes on", |_| standby_has(&kept, "later", &aside));
+    standby.settle();
+    standby.assert_same();
+    standby.stop();
+}
+
+/// Whether a file has arrived; what else is named here says where it was made.
+fn standby_has(_: &Dump, name: &str, made: &Path) -> bool {
+    made.with_file_name("dst").join(name).exists()
+}
+
+#[test]
+fn a_source_under_an_empty_mount_leaves_the_standby_as_it_is() {
+    needs!(Mount);
+    let mut standby = Standby::here(SMALL, &["--rescan=1s"]);
+    let kept = Dump::of(&standby.lab.dst);
+    let source = standby.lab.src.clone();
+    let mount = Tmpfs::mount(&source, "size=1m");
+    let status = standby.wait_for("it waits", is_waiting);
+    assert!(reason(&status).contains("mounted"), "{status}");
+    assert_eq!(Dump::of(&standby.lab.dst), kept);
+    drop(mount);
+    fs::write(source.join("later"), "x").unwrap();
+    standby.wait_for("it goes on", |_| standby_has(&kept, "later", &source));
+    standby.settle();
+    standby.assert_same();
+    standby.stop();
+}
+
+#[test]
+fn a_source_that_was_emptied_leaves_the_standby_as_it_is() {
+    let mut standby = Standby::here("f a 'text'\n f b 'more'", &[]);
+    let kept = Dump::of(&standby.lab.dst);
+    for name in ["a", "b"] {
+        fs::remove_file(standby.lab.src.join(name)).unwrap();
+    }
+    let status = standby.wait_for("it waits", is_waiting);
+    assert!(reason(&status).contains("source is empty"), "{status}");
+    assert_eq!(Dump::of(&standby.lab.dst), kept);
+    standby.lab.source("f a 'text again'");
+    standby.wait_for("it goes on", |status| !is_waiting(status));
+    standby.settle();
+    standby.assert_same();
+    standby.stop();
+}
+
+#[test]
+fn a_full_disk_is_waited_for_and_leaves_old_files_whole() {
+    needs!(Mount);
+    let mut lab = Lab::with_source("f old random(100K)");
+    let disk = lab.path("disk");
+    let _mount = Tmpfs::mount(&disk, "size=4m");
+    lab.dst = disk.join("dst");
+    let mut standby = Standby::new(lab, Route::Local, &[]);
+    standby.start();
+    standby.settle();
+    let filler = disk.join("filler");
+    fs::write(&filler, vec![1; 3 << 20]).unwrap();
+    standby.lab.source("f old random(2M)\n f new random(300K)");
+    thread::sleep(Duration::from_millis(1500));
+    let old = fs::metadata(standby.lab.dst.join("old")).unwrap();
+    assert_eq!(old.len(), 100 << 10, "the old file is whole");
+    let status = standby.status();
+    let is_told = is_waiting(&status) || status["problems_total"] != 0;
+    assert!(
+        is_told && !status["oldest_change_ms"].is_null(),
+        "{status:#}"
+    );
+    fs::remove_file(filler).unwrap();
+    standby.wait_for("there is no problem", |status| {
+        Standby::is_settled(status) && status["problems_total"] == 0
+    });
+    standby.assert_same();
+    standby.stop();
+}
+
+#[test]
+fn drift_is_reported_and_stays() {
+    let mut standby = Standby::here(SMALL, &["--rescan=1s"]);
+    fs::write(standby.lab.dst.join("dir/b"), "drifted").unwrap();
+    let status = standby.wait_for("drift is told", |status| status["drift_total"] == 1);
+    assert_eq!(status["drift"][0], "dir");
+    let found = fs::read(standby.lab.dst.join("dir/b")).unwrap();
+    assert_eq!(found, b"drifted");
+    standby.stop();
+}
+
+#[test]
+fn drift_is_undone_where_that_is_asked_for() {
+    let mut standby = Standby::here(SMALL, &["--rescan=1s", "--on-drift=restore"]);
+    fs::write(standby.lab.dst.join("dir/b"), "drifted").unwrap();
+    fs::write(standby.lab.dst.join("extra"), "drifted").unwrap();
+    let began = Instant::now();
+    while !standby.differences().is_empty() {
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "{}",
+            standby.log()
+        );
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert!(!standby.told("drift").is_empty());
+    standby.wait_for("drift is over", |status| status["drift_total"] == 0);
+    standby.stop();
+}
+
+#[test]
+fn drift_ends_the_mirror_where_that_is_asked_for() {
+    let mut standby = Standby::here(SMALL, &["--rescan=1s", "--on-drift=stop"]);
+    fs::write(standby.lab.dst.join("dir/b"), "drifted").unwrap();
+    let outcome = standby.take_run().limit(Duration::from_secs(20)).wait();
+    assert!(!outcome.status.success(), "{outcome}");
+    outcome.says("others have changed the standby").says("dir");
+}
+
+#[test]
+fn a_second_mirror_onto_a_root_is_told_who_has_it() {
+    let mut standby = Standby::here(SMALL, &[]);
+    let pid = standby.run().pid();
+    let outcome = standby.lab.between("mirror", &QUICK).run();
+    assert!(!outcome.status.success(), "{outcome}");
+    outcome.says(&format!("process {pid} (cutover mirror"));
+    standby.stop();
+}
+
+#[test]
+fn a_standby_of_another_source_is_refused() {
+    let mut standby = Standby::here(SMALL, &[]);
+    standby.stop();
+    let other = standby.lab.path("other");
+    tree(&other, "f a 'other'");
+    let kept = Dump::of(&standby.lab.dst);
+    let mirror = standby.lab.cutover(["mirror"]);
+    let outcome = mirror.args([&other, &standby.lab.dst]).run();
+    assert!(!outcome.status.success(), "{outcome}");
+    outcome.says("is the standby of").says("/src");
+    assert_eq!(Dump::of(&standby.lab.dst), kept);
+}
+
+#[test]
+fn a_mirror_that_is_asked_to_ends_well_and_leaves_nothing_unfinished() {
+    let mut standby = Standby::here("f a 'text'", &["--bwlimit=1M"]);
+    standby.lab.source("f large random(8M)");
+    standby.wait_for("it syncs", |status| status["state"] == "syncing");
+    standby.stop();
+    let copy = Dump::of(&standby.lab.dst).without_entry(".cutover-marker");
+    let names: Vec<_> = copy
+        .paths()
+        .into_iter()
+        .filter(|path| *path != "large")
+        .collect();
+    assert_eq!(names, ["a"], "no temporary files");
+    standby.start();
+    standby.settle();
+    standby.assert_same();
+    standby.stop();
+}
+
+/// A plan of this machine alone, with these roots below the lab.
+fn plan(lab: &Lab, roots: &[&str]) -> std::path::PathBuf {
+    let mut text = String::from("name = \"pair\"\n");
+    for root in roots {
+        let (from, to) = (lab.path(root), lab.path(&format!("{root}-standby")));
+        text += &format!(
+            "[[root]]\nname = \"{root}\"\npath = \"{}\"\ndestination = \"{}\"\n",
+            from.display(),
+            to.display()
+        );
+    }
+    let file = lab.path("plan.toml");
+    fs::write(&file, text).unwrap();
+    file
+}
+
+#[test]
+fn a_plans_roots_are_mirrored_and_a_changed_plan_is_read_again() {
+    let lab = Lab::new();
+    for root in ["one", "two", "three"] {
+        tree(&lab.path(root), SMALL);
+    }
+    let file = plan(&lab, &["one", "two"]);
+    let mirror = lab.cutover(["mirror", "--json"]).args(QUICK);
+    let run = mirror
+        .args(["--plan".into(), file.into_os_string()])
+        .spawn();
+    let status = || {
+        let said = lab.cutover(["status", "--json"]).run();
+        let mut all: Value = serde_json::from_str(&said.stdout).unwrap();
+        all.get_mut(0)
+            .map_or(Value::Null, |status| status["roots"].take())
+    };
+    let settled = |count: usize| {
+        let began = Instant::now();
+        loop {
+            let roots = status();
+            let roots = roots.as_array();
+            let is_so =
+                |roots: &Vec<Value>| roots.len() == count && roots.iter().all(Standby::is_settled);
+            if roots.is_some_and(is_so) {
+                return;
+            }
+            assert!(
+                began.elapsed() < Duration::from_secs(30),
+                "{:#}\n{}",
+                status(),
+                run.so_far()
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+    };
+    settled(2);
+    plan(&lab, &["one", "two", "three"]);
+    run.signal(Signal::HUP);
+    settled(3);
+    for root in ["one", "two", "three"] {
+        let copy = Dump::of(&lab.path(&format!("{root}-standby")));
+        let found = Dump::of(&lab.path(root)).differences(&copy.without_entry(".cutover-marker"));
+        assert!(found.is_empty(), "{root}: {found:?}");
+    }
+    run.signal(Signal::TERM);
+    let outcome = run.wait();
+    assert!(outcome.status.success(), "{outcome}");
+}
+
+#[test]
+fn hard_links_come_and_go_across_directories() {
+    let mut standby = Standby::here("f a/x 'one'\n f b/y 'two'\n h c/y = b/y\n d d", &[]);
+    let at = |name: &str| standby.lab.src.join(name);
+    fs::hard_link(at("a/x"), at("d/x")).unwrap();
+    standby.settle();
+    standby.assert_same();
+    let at = |name: &str| standby.lab.src.join(name);
+    // Of the first two only the directory that loses or gains a name is told.
+    fs::remove_file(at("c/y")).unwrap();
+    fs::hard_link(at("a/x"), at("c/x")).unwrap();
+    fs::write(at("d/x"), "written under another name").unwrap();
+    standby.settle();
+    standby.assert_same();
+    standby.assert_agreed();
+    standby.stop();
+}
+
+#[test]
+fn a_database_that_is_written_to_is_told_as_torn_until_it_rests() {
+    need("sqlite3");
+    let mut standby = Standby::here("f a 'text'", &["--max-delay=300ms"]);
+    let database = standby.lab.src.join("app.db");
+    let sql = |path: &Path, text: &str| {
+        let output = Command::new("sqlite3")
+            .arg(path)
+            .arg(text)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    sql(&database, "pragma journal_mode=wal; create table t(x)");
+    let began = Instant::now();
+    let mut was_torn = false;
+    while !was_torn && began.elapsed() < Duration::from_secs(20) {
+        sql(
+            &database,
+            "insert into t select randomblob(9000) from generate_series(1, 100)",
+        );
+        was_torn = standby.status()["problems"].to_string().contains("app.db");
+    }
+    assert!(was_torn, "{}", standby.log());
+    standby.wait_for("it is whole", |status| {
+        Standby::is_settled(status) && status["problems_total"] == 0
+    });
+    standby.assert_same();
+    standby.stop();
+    let copy = standby.lab.dst.join("app.db");
+    assert_eq!(sql(&copy, "pragma integrity_check"), "ok\n");
+    let count = "select count(*) from t";
+    assert_eq!(sql(&copy, count), sql(&database, count));
+}
+
+#[test]
+fn a_generation_keeps_what_was_deleted_at_the_source() {
+    let mut standby = Standby::here(SMALL, &["--keep=1h:1s"]);
+    standby.wait_for("one is kept", |status| {
+        status["generations"]
+            .as_array()
+            .is_some_and(|all| !all.is_empty())
+    });
+    let content = fs::read(standby.lab.src.join("dir/b")).unwrap();
+    thread::sleep(Duration::from_millis(1100));
+    fs::remove_file(standby.lab.src.join("dir/b")).unwrap();
+    let status = standby.settle();
+    standby.assert_same();
+    let oldest = status["generations"].as_array().unwrap().last().unwrap();
+    let id = oldest["id"].as_str().unwrap();
+    let kept = standby.lab.dst.join(".cutover-kept").join(id);
+    let found = walkdir::WalkDir::new(&kept)
+        .into_iter()
+        .flatten()
+        .find(|entry| entry.path().ends_with("dir/b"));
+    let found = found.unwrap_or_else(|| panic!("nothing in {kept:?}"));
+    assert_eq!(fs::read(found.path()).unwrap(), content);
+    standby.stop();
+}
+
+#[test]
+fn without_a_watch_changes_are_found_by_the_interval() {
+    let mut standby = Standby::here(SMALL, &["--interval=1s"]);
+    assert_eq!(standby.status()["watch"]["means"], "interval");
+    fs::write(standby.lab.src.join("dir/later"), "x").unwrap();
+    let later = standby.lab.dst.join("dir/later");
+    standby.wait_for("it arrives", |_| later.exists());
+    standby.settle();
+    standby.assert_same();
+    standby.stop();
+}
+
+#[test]
+fn a_timetable_of_bandwidths_is_understood_or_refused() {
+    let lab = Lab::with_source(SMALL);
+    let refused = lab.between("mirror", &["--bwlimit=25:00,2M"]).run();
+    assert_eq!(refused.status.code(), Some(2), "{refused}");
+    let mut standby = Standby::here(SMALL, &["--bwlimit=08:00,2M 18:00,off"]);
+    standby.assert_same();
+    standby.stop();
+}
+
+#[test]
+fn a_program_runs_a_mirror_and_stops_it() {
+    let lab = Lab::with_source(SMALL);
+    let job = Job {
+        source: Location::Local(lab.src.clone()),
+        destination: Location::Local(lab.dst.clone()),
+        options: SyncOptions::default(),
+        remote: Default::default(),
+        mode: Mode::Sync,
+    };
+    let mirroring = Mirroring {
+        settle: Duration::from_millis(50),
+        name: "pair".into(),
+        source: "here".into(),
+        ..Mirroring::default()
+    };
+    let root = MirrorRoot {
+        name: "root".into(),
+        job,
+        mirroring,
+    };
+    let mirror = Mirror::new("pair", None, vec![root]);
+    let (requests, board) = (mirror.requests(), mirror.board());
+    let run = thread::spawn(move || mirror.run(&SilentMirror));
+    let arrives = |name: &str| {
+        let began = Instant::now();
+        while !lab.dst.join(name).exists() {
+            let status = board.snapshot();
+            assert!(began.elapsed() < Duration::from_secs(20), "{status:?}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    arrives("dir/b");
+    let began = Instant::now();
+    while board.snapshot().roots[0].agreed.is_none() {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        thread::sleep(Duration::from_millis(10));
+    }
+    fs::write(lab.src.join("later"), "x").unwrap();
+    arrives("later");
+    requests.stop();
+    assert_eq!(run.join().unwrap().unwrap(), Ended::Stopped);
+}
