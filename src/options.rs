@@ -76,6 +76,9 @@ pub struct Mirroring {
     pub name: String,
     /// Where the source is, as `HOST:PATH`.
     pub source: String,
+    /// The standby was there before: a root without its marker is not it, but perhaps what it was
+    /// mounted on.
+    pub goes_on: bool,
     /// The most content bytes a second through the week, instead of
     /// [`Transfer::bandwidth_bytes_per_s`]: from which minute of the week, and how many. Sorted; the
     /// week begins on Monday, by the clock of the source's host.
@@ -94,6 +97,7 @@ impl Default for Mirroring {
             generations: None,
             name: String::new(),
             source: String::new(),
+            goes_on: false,
             bandwidth_by_minute: Vec::new(),
         }
     }

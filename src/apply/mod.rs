@@ -209,7 +209,15 @@ impl Applier {
     /// Forgets open directories beneath `path`: it is about to be renamed or removed.
     fn forget(&self, path: &RelPath) {
         lock(&self.places).retain(|open, _| !open.starts_with(path));
-        lock(&self.finishing).retain(|noted, _| !noted.starts_with(path));
+        let mut touched = lock(&self.touched);
+        lock(&self.finishing).retain(|noted, _| {
+            let stays = !noted.starts_with(path);
+            if !stays {
+                // Some of it may stay after all.
+                touched.insert(noted.clone());
+            }
+            stays
+        });
     }
 
     /// Makes a directory, or takes the one that is there, which shall become `entry` at the end.

@@ -185,6 +185,25 @@ impl Links {
         unknown
     }
 
+    /// Forgets files of which all of the tree, just read, has only one name. That they have others
+    /// elsewhere, as in generations of a standby, is nothing to hold in memory.
+    pub fn forget_single(&self) {
+        let mut groups = self.lock();
+        let Groups {
+            by_inode, tracked, ..
+        } = &mut *groups;
+        let Some(tracked) = tracked else {
+            return;
+        };
+        tracked.elsewhere.retain(|inode, _| by_inode.contains_key(inode));
+        by_inode.retain(|_, group| group.members > 1);
+        tracked.seen.retain(|inode, _| by_inode.contains_key(inode));
+        tracked.dirs.retain(|_, members| {
+            members.retain(|member| by_inode.contains_key(&member.inode));
+            !members.is_empty()
+        });
+    }
+
     /// The digest of all groups of two and more: the sum of their hashes, so that their order
     /// does not matter. A file whose other names lie outside the tree is no group.
     pub fn digest(&self) -> Digest {

@@ -155,6 +155,7 @@ pub fn scan(
     shared.tree.finish();
     // Of all that was read, no name can be elsewhere in the tree.
     lister.links.has_unknown_names();
+    lister.links.forget_single();
     Ok(shared.into_scan(root, lister))
 }
 

@@ -190,7 +190,7 @@ impl RootBoard {
 
     /// A rescan found changes in so many directories that the watch had not told of.
     pub fn missed(&self, directories: u64) {
-        self.write(|root, _| root.totals.missed += directories);
+        self.write(|root, _| root.totals.missed = root.totals.missed.saturating_add(directories));
     }
 
     /// The kernel had more to tell than it keeps.
@@ -275,12 +275,12 @@ fn count(root: &mut RootStatus, brought: Brought, extent: Extent) {
     } = brought;
     root.totals.rounds += 1;
     root.totals.rescans += u64::from(extent == Extent::Full);
-    root.totals.files += files;
-    root.totals.bytes += bytes;
-    root.totals.wire_bytes += wire_bytes;
-    root.today.files += files;
-    root.today.bytes += bytes;
-    root.today.wire_bytes += wire_bytes;
+    root.totals.files = root.totals.files.saturating_add(files);
+    root.totals.bytes = root.totals.bytes.saturating_add(bytes);
+    root.totals.wire_bytes = root.totals.wire_bytes.saturating_add(wire_bytes);
+    root.today.files = root.today.files.saturating_add(files);
+    root.today.bytes = root.today.bytes.saturating_add(bytes);
+    root.today.wire_bytes = root.today.wire_bytes.saturating_add(wire_bytes);
 }
 
 impl Inner {

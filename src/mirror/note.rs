@@ -9,12 +9,16 @@ use super::run::MirrorObserver;
 use super::status::{GenerationStatus, MOST_NAMED, State, Watch};
 use crate::events::{Churn, ChurnKind, Event, Observer, Problem, RoundEvent, Summary};
 
+/// Longer lines are cut, in characters: longer than any path.
+const LONGEST_LINE: usize = 5000;
+
 /// Who notes what happens to one root.
 pub(super) struct Notes<'a> {
     name: &'a str,
     board: RootBoard,
     observer: &'a dyn MirrorObserver,
     rounds: AtomicU64,
+    has_begun: AtomicBool,
     has_drift: AtomicBool,
     /// Whether a connection is new: the next round that ends tells that it goes on.
     is_new: AtomicBool,
@@ -42,6 +46,7 @@ impl<'a> Notes<'a> {
             board,
             observer,
             rounds: AtomicU64::new(0),
+            has_begun: AtomicBool::new(false),
             has_drift: AtomicBool::new(false),
             is_new: AtomicBool::new(false),
             wrong: Mutex::default(),
@@ -55,6 +60,11 @@ impl<'a> Notes<'a> {
     /// How many rounds have ended well.
     pub(super) fn rounds(&self) -> u64 {
         self.rounds.load(Ordering::Relaxed)
+    }
+
+    /// Whether a round has begun.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Relaxed)
     }
 
     /// Whether others had changed the standby when it was looked at last.
@@ -79,6 +89,7 @@ impl<'a> Notes<'a> {
                 self.board.pending(since);
             }
             RoundEvent::Began { full } => {
+                self.has_begun.store(true, Ordering::Relaxed);
                 let mut wrong = self.wrong();
                 (wrong.lines, wrong.total) = (Vec::new(), 0);
                 self.board.state(
@@ -155,6 +166,7 @@ impl<'a> Notes<'a> {
     fn wrong_line(&self, line: String) {
         let mut wrong = self.wrong();
         wrong.total += 1;
+        let line = shortened(line);
         if wrong.lines.len() < MOST_NAMED {
             wrong.lines.push(line);
         }
@@ -185,6 +197,14 @@ impl Observer for Notes<'_> {
         }
         self.observer.observe(self.name, &event);
     }
+}
+
+/// What the other end says may be of any length.
+fn shortened(mut line: String) -> String {
+    if let Some((cut, _)) = line.char_indices().nth(LONGEST_LINE) {
+        line.truncate(cut);
+    }
+    line
 }
 
 fn problem_line(problem: &Problem) -> String {

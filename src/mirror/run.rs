@@ -265,9 +265,14 @@ impl Runner<'_> {
         loop {
             let began = Instant::now();
             let rounds = self.notes.rounds();
+            // The marker is put up after the first round, for certain before the second.
+            let mirroring = Mirroring {
+                goes_on: rounds > 1,
+                ..self.root.mirroring.clone()
+            };
             let outcome = run_rounds(
                 &self.root.job,
-                &self.root.mirroring,
+                &mirroring,
                 &mut keeper,
                 &self.thread.wishes,
                 &self.notes,
@@ -295,13 +300,18 @@ impl Runner<'_> {
     }
 
     /// Whether trying again would not help. Before the first round whoever started the mirror is
-    /// there to hear of it; afterwards it goes on for as long as it takes.
+    /// there to hear of it; once it has begun it goes on for as long as it takes.
     fn is_final(&self, err: &Error) -> bool {
         let stops_for_drift =
             self.root.mirroring.on_drift == OnDrift::Stop && self.notes.has_drift();
-        self.notes.rounds() == 0
-            || (stops_for_drift && err.class() == ErrorClass::Refused)
-            || err.class() == ErrorClass::Usage
+        let is_first = self.notes.rounds() == 0;
+        match err.class() {
+            ErrorClass::Usage => true,
+            ErrorClass::Refused => is_first || stops_for_drift,
+            ErrorClass::Locked => is_first,
+            // A first copy that took hours is not given up for a connection that broke.
+            _ => !self.notes.has_begun(),
+        }
     }
 
     /// Waits before the next attempt, and goes on listening.

@@ -67,11 +67,8 @@ impl<'a, R: Read + AsFd, W: Write + AsFd> Idle<'a, R, W> {
     /// [`Error::Connection`] where the other end is gone, or silent for too long, and
     /// [`Error::Interrupted`].
     pub fn wait(&mut self, other: Option<BorrowedFd<'_>>, until: Instant) -> Result<Woken> {
-        self.cancel.check()?;
+        self.beat()?;
         let now = Instant::now();
-        if now.duration_since(self.said) >= HEARTBEAT {
-            self.write(&frame::encode(FrameKind::Heartbeat, &[]))?;
-        }
         let left = until.saturating_duration_since(now).min(TICK);
         let (said, rest) = self.poll(other, left).map_err(broken)?;
         if said {
@@ -84,6 +81,20 @@ impl<'a, R: Read + AsFd, W: Write + AsFd> Idle<'a, R, W> {
             )));
         }
         Ok(if rest { Woken::Other } else { Woken::Time })
+    }
+
+    /// Says that this end is there, when it has not said anything for a while. For who has something
+    /// to do and cannot listen.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Idle::say`], and [`Error::Interrupted`].
+    pub fn beat(&mut self) -> Result<()> {
+        self.cancel.check()?;
+        if self.said.elapsed() >= HEARTBEAT {
+            self.write(&frame::encode(FrameKind::Heartbeat, &[]))?;
+        }
+        Ok(())
     }
 
     fn poll(&self, other: Option<BorrowedFd<'_>>, left: Duration) -> io::Result<(bool, bool)> {

@@ -149,6 +149,7 @@ impl DestinationRole<'_> {
                 (Err(Error::Interrupted), Some(cause)) if self.forwards => Err(cause),
                 (outcome, _) => outcome,
             };
+            standing.has_met |= outcome.is_ok();
             match &outcome {
                 Ok(_) if stays => outbox.pause(),
                 Ok(_) => outbox.close(),
@@ -200,7 +201,8 @@ impl DestinationRole<'_> {
             true => resolver,
             false => resolver.confined(),
         };
-        let empty = self.is_empty(&root)?;
+        // A source that there is nothing to take of shall be scanned, and watched, all the same.
+        let empty = self.is_empty(&root)? && !standing.has_met;
         let inline = match self.local_source.is_some() || dry_run {
             true => ContentInline::No,
             false => ContentInline::Yes,

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -18,6 +18,9 @@ use crate::transport::{Aborter, Link, LinkReader, LinkWriter};
 
 /// How soon an interrupt, or the end of one side, is noticed.
 const TICK: Duration = Duration::from_millis(50);
+
+/// How long one direction may go on after the other has ended.
+const HALF: Duration = Duration::from_secs(15);
 
 /// What becomes of a message.
 #[derive(PartialEq, Eq)]
@@ -141,11 +144,18 @@ fn relay(
 
 /// Waits for both directions to end. When one fails to, or the run is interrupted, cuts both.
 fn watch(aborters: &[Aborter; 2], cancel: &Cancel, finished: impl Fn() -> [bool; 2]) {
+    let mut half_since = None;
     loop {
         match finished() {
             [true, true] => return,
-            _ if cancel.is_cancelled() => aborters.iter().for_each(Aborter::abort),
-            _ => {}
+            [false, false] => half_since = None,
+            _ => {
+                half_since.get_or_insert_with(Instant::now);
+            }
+        }
+        let is_stuck = half_since.is_some_and(|since: Instant| since.elapsed() > HALF);
+        if cancel.is_cancelled() || is_stuck {
+            aborters.iter().for_each(Aborter::abort);
         }
         thread::sleep(TICK);
     }

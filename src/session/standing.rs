@@ -29,6 +29,8 @@ pub(crate) struct Standing {
     pub(crate) asked_to_drain: bool,
     /// Whether there will be other rounds.
     stays: bool,
+    /// Whether there was one already.
+    pub(crate) has_met: bool,
     kept: Option<Kept>,
     root: Option<(u64, u64)>,
 }
@@ -95,7 +97,11 @@ impl Standing {
         options: ScanOptions<'_>,
         observer: &dyn Observer,
     ) -> Result<Scan> {
-        let stale = std::mem::take(&mut self.stale);
+        let mut stale = std::mem::take(&mut self.stale);
+        if lister.filter.dir_merge_files().len() > 0 {
+            // A file of rules in a directory decides about all beneath it.
+            stale.trees.append(&mut stale.dirs);
+        }
         let rescan = self.rescan.take();
         let Some(mut known) = self.kept.take().filter(|kept| kept.rules == lister.rules) else {
             lister.links.clear();

@@ -11,6 +11,7 @@ use super::itemize::{Direction, Extraneous, Itemizer};
 use super::report::{churn_line, problem_line, warning_line};
 use super::screen::Screen;
 use super::{Detail, Format, human, printable};
+use crate::digest::Digest;
 use crate::error::Error;
 use crate::events::{Event, RoundEvent, Summary, WatchMeans};
 use crate::mirror::MirrorObserver;
@@ -40,7 +41,7 @@ pub struct MirrorUi {
     screen: Arc<Screen>,
     style: LogStyle,
     itemizer: Itemizer,
-    said: Mutex<HashSet<String>>,
+    said: Mutex<HashSet<Digest>>,
 }
 
 /// A line of JSON.
@@ -128,7 +129,7 @@ impl MirrorUi {
         if said.len() >= MOST_SAID {
             said.clear();
         }
-        if !said.insert(format!("{root}\0{text}")) {
+        if !said.insert(Digest::of(format!("{root}\0{text}").as_bytes())) {
             return;
         }
         drop(said);

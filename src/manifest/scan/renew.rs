@@ -221,7 +221,9 @@ impl Scanner<'_> {
     fn read_before(&self, path: &RelPath) -> Option<NodeId> {
         let shared = self.lock();
         let node = shared.tree.find(path)?;
-        (shared.tree.node(node).shallow != Digest::default()).then_some(node)
+        let known = shared.tree.node(node);
+        let was_read = known.shallow != Digest::default() && !known.flags.elsewhere;
+        was_read.then_some(node)
     }
 }
 

@@ -127,9 +127,10 @@ impl Session<'_> {
             mark: None,
         };
         let now = standing.scan(lister, options, &Silent)?;
-        let digest = now.digest(&self.rules);
+        // What others changed is not in the tree that is kept: nothing is proved by it.
+        let digest = standing.unheard.is_empty().then(|| now.digest(&self.rules));
         standing.keep(now, Arc::clone(links), self.rules);
-        Ok(Some(digest))
+        Ok(digest)
     }
 
     /// Takes everything: there is nothing to compare with.
@@ -161,9 +162,9 @@ impl Session<'_> {
             mark: None,
         };
         let mut ours = standing.scan(lister, options, &Teller(self))?;
-        for problem in std::mem::take(&mut ours.problems) {
+        for problem in &ours.problems {
             self.counts.problem();
-            self.tell(Event::Problem(problem));
+            self.tell(Event::Problem(problem.clone()));
         }
         counts::add(&self.counts.destination_entries, ours.entries);
         // Set once, by the only thread that leads.

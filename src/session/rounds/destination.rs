@@ -1,6 +1,7 @@
 //! The destination's end of many rounds: takes part in each, and looks after the standby between
 //! them.
 
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
@@ -18,6 +19,13 @@ use crate::session::rounds::Wishes;
 use crate::session::standing::{Standing, Unheard};
 use crate::transport::{LinkReader, LinkWriter};
 
+/// How long it is until a generation is tried again that could not be made: each attempt may link a
+/// million files.
+const GENERATION_RETRY: Duration = Duration::from_secs(10 * 60);
+
+/// How soon the end of longer work is noticed.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// A standby while a connection lasts.
 pub(super) struct DestinationRounds<'a> {
     role: &'a DestinationRole<'a>,
@@ -25,6 +33,8 @@ pub(super) struct DestinationRounds<'a> {
     standing: Standing,
     /// Whether drift was told, so that its end is told too.
     had_drift: bool,
+    /// After one that failed.
+    no_generation_before: Option<Instant>,
 }
 
 /// What the source asks for between rounds.
@@ -44,6 +54,7 @@ impl<'a> DestinationRounds<'a> {
             mirroring,
             standing: Standing::of_rounds(),
             had_drift: false,
+            no_generation_before: None,
         }
     }
 
@@ -96,7 +107,7 @@ impl<'a> DestinationRounds<'a> {
     /// Makes a generation where one is due. One that could not be made is told as a warning: the
     /// standby itself is as it should be.
     fn keep_generations(
-        &self,
+        &mut self,
         reader: &mut LinkReader,
         writer: &mut LinkWriter,
         full: bool,
@@ -106,22 +117,32 @@ impl<'a> DestinationRounds<'a> {
         };
         let path = self.role.root;
         let root = Dir::open_root(path).map_err(|err| Error::io("open", self.shown(), err))?;
-        let made = generations::make_if_due(&root, path, rule, SystemTime::now(), self.role.cancel);
+        if self.no_generation_before.is_some_and(|at| Instant::now() < at) {
+            return Ok(());
+        }
         let mut idle = Idle::new(reader, writer, self.role.cancel);
-        match made {
+        let now = SystemTime::now();
+        let made = while_beating(&mut idle, || {
+            generations::make_if_due(&root, path, rule, now, self.role.cancel)
+        })?;
+        let shelved = match made {
             Ok(None) if !full => return Ok(()),
-            Ok(_) => {}
+            Ok(_) => generations::list(&root, path),
+            Err(err) => Err(err),
+        };
+        let shelved = match shelved {
+            Ok(shelved) => shelved,
             Err(Error::Interrupted) => return Err(Error::Interrupted),
-            Err(err) => self.tell_event(
-                &mut idle,
-                Event::Warning(Warning {
+            Err(err) => {
+                self.no_generation_before = Some(Instant::now() + GENERATION_RETRY);
+                let warning = Event::Warning(Warning {
                     topic: "generations".to_string(),
                     entries: 0,
                     message: format!("no generation was made: {err}"),
-                }),
-            )?,
-        }
-        let shelved = generations::list(&root, path)?;
+                });
+                return self.tell_event(&mut idle, warning);
+            }
+        };
         let known = shelved.generations.into_iter().map(|kept| Generation {
             id: kept.id,
             made_s: kept.made_s,
@@ -229,6 +250,11 @@ impl<'a> DestinationRounds<'a> {
                     marker_name(),
                 )))
             }
+            None if self.mirroring.goes_on => Err(Error::Refused(format!(
+                "{} is not the standby that it was: it has no marker; mount the standby, or start the \
+                 mirror anew",
+                self.role.root.display()
+            ))),
             // A fence is met by the first round, which says how to go on.
             _ => Ok(()),
         }
@@ -280,4 +306,21 @@ impl<'a> DestinationRounds<'a> {
     fn shown(&self) -> &[u8] {
         self.role.root.as_os_str().as_encoded_bytes()
     }
+}
+
+/// Does what may take longer than the other end would wait for a word.
+fn while_beating<T: Send>(
+    idle: &mut Idle<'_, LinkReader, LinkWriter>,
+    work: impl FnOnce() -> T + Send,
+) -> Result<T> {
+    thread::scope(|scope| {
+        let working = scope.spawn(work);
+        while !working.is_finished() {
+            idle.beat()?;
+            thread::sleep(LOOK);
+        }
+        working
+            .join()
+            .map_err(|_| Error::protocol("the destination panicked"))
+    })
 }

@@ -23,6 +23,7 @@ use crate::session::rounds::torn::Torn;
 use crate::session::source::SourceRole;
 use crate::session::standing::{Standing, Unheard};
 use crate::transport::{LinkReader, LinkWriter};
+use crate::units::counted;
 use crate::watch::{Dirty, MarkError, Now, Pending, Reach, Watcher};
 
 /// Once something is heard, more is coming: a file that is written to without a pause would wake us
@@ -31,6 +32,9 @@ const GATHER: Duration = Duration::from_millis(10);
 
 /// How long it is until a round is tried again that left the two sides different.
 const RETRY: Duration = Duration::from_secs(60);
+
+/// And at most, after many in vain: as often as everything is read anyway.
+const MOST_PAUSE: Duration = Duration::from_secs(60 * 60);
 
 /// A source that is watched. Outlives the connections that its rounds run over.
 pub(crate) struct SourceRounds {
@@ -43,6 +47,10 @@ pub(crate) struct SourceRounds {
     read_all: Option<Instant>,
     /// When a round is due though nothing is heard, since the two sides are not the same.
     retry: Option<(Instant, Extent)>,
+    /// How long it waits after the next such round.
+    pause: Duration,
+    /// When the oldest change was made that a round could not bring over.
+    unsent: Option<SystemTime>,
     /// What was said of it last: saying it again would tell nobody anything.
     lacking: Option<SystemTime>,
     /// Why it is not watched, until that has been said.
@@ -76,6 +84,8 @@ impl SourceRounds {
             torn: Torn::default(),
             read_all: None,
             retry: None,
+            pause: RETRY,
+            unsent: None,
             lacking: None,
             unwatched,
         }
@@ -90,7 +100,7 @@ impl SourceRounds {
         writer: &mut LinkWriter,
         wishes: &Wishes,
     ) -> Result<()> {
-        if let Err(err) = refuse_file(role.root) {
+        if let Err(err) = refuse_file(role.root, self.read_all.is_some()) {
             Idle::new(reader, writer, role.cancel).say(&FromSource::Failed(err.to_remote()))?;
             return Err(err);
         }
@@ -120,11 +130,20 @@ impl SourceRounds {
                     .take_ready(Instant::now() + mirroring.settle / 4),
                 _ => self.pending.take_all(),
             };
-            self.round(role, mirroring, (reader, writer), extent, dirty)?;
+            let problems = self.round(role, mirroring, (reader, writer), extent, dirty)?;
             far_drains |= self.standing.asked_to_drain;
             // Of a source that is never at rest, what changed up to now is all there can be.
             if drains && self.standing.has_scan() {
-                return Idle::new(reader, writer, role.cancel).say(&FromSource::Part);
+                let mut idle = Idle::new(reader, writer, role.cancel);
+                if problems == 0 {
+                    return idle.say(&FromSource::Part);
+                }
+                let err = Error::Failed(format!(
+                    "{} could not be brought over, so the standby is not what the source is",
+                    counted(problems, "entry", "entries")
+                ));
+                idle.say(&FromSource::Failed(err.to_remote()))?;
+                return Err(err);
             }
             is_first = false;
         }
@@ -148,7 +167,8 @@ impl SourceRounds {
                 return Ok(Some(Extent::Changes));
             }
             if drains {
-                return Ok(None);
+                // Where nothing is heard, who knows what changed.
+                return Ok(self.watcher.is_none().then_some(Extent::Full));
             }
             let read_all = self.read_all.unwrap_or(now);
             let rescan = read_all + self.between_full_rounds(mirroring);
@@ -195,6 +215,8 @@ impl SourceRounds {
             bandwidth_bytes_per_s: bandwidth(mirroring, rest.role.options, minute_of_the_week()),
         })?;
         loop {
+            // It may take its time, and the kernel keeps count of so much only.
+            self.hear(&mut |event| rest.tell(event))?;
             let far = Instant::now() + Duration::from_secs(1);
             if let Woken::Said(frame) = rest.idle.wait(None, far)?
                 && rest.take(decode_message(&frame.body)?)?
@@ -212,7 +234,7 @@ impl SourceRounds {
         (reader, writer): (&mut LinkReader, &mut LinkWriter),
         extent: Extent,
         dirty: Dirty,
-    ) -> Result<()> {
+    ) -> Result<u64> {
         let full = extent == Extent::Full;
         self.standing.stale = stale(&dirty);
         self.standing.rescan = full.then_some(Unheard::Counts);
@@ -235,6 +257,7 @@ impl SourceRounds {
             events.push(event);
             Ok(())
         })?;
+        let problems = summary.problems;
         if summary.churn > 0 {
             self.again(dirty.iter().map(|(dir, _)| dir));
         }
@@ -252,7 +275,7 @@ impl SourceRounds {
             });
             tell_event(&role, &mut idle, warning)?;
         }
-        Ok(())
+        Ok(problems)
     }
 
     fn round_with_marks(
@@ -268,8 +291,6 @@ impl SourceRounds {
             Some(watcher) => {
                 let mark = |dir: &Dir, path: &RelPath| match watcher.mark(dir, path) {
                     Ok(()) => {}
-                    // It went meanwhile, which is heard where it was.
-                    Err(MarkError::Io(_)) => {}
                     Err(err) => {
                         failed
                             .lock()
@@ -342,20 +363,30 @@ impl SourceRounds {
         }
         let same = summary.is_complete() && summary.destination_digest == summary.digest;
         self.retry = self.retry_after(role, &summary, same);
+        self.unsent = match summary.problems {
+            0 => None,
+            _ => [self.unsent, dirty.oldest()].into_iter().flatten().min(),
+        };
         events.push(RoundEvent::Ended {
             agreed: summary.digest.filter(|_| same),
             summary: Box::new(summary),
             full,
         });
-        self.lacking = self.pending.oldest();
+        self.lacking = self.lacks_since();
         events.push(RoundEvent::Lacking(self.lacking.map(age_ms)));
         events
     }
 
+    /// When the oldest change was made that the standby lacks.
+    fn lacks_since(&self) -> Option<SystemTime> {
+        [self.unsent, self.pending.oldest()].into_iter().flatten().min()
+    }
+
     /// Whether and when a round is due though nothing is heard: entries that failed may work later, and
-    /// sides that differ for no known reason are read in full.
+    /// sides that differ for no known reason are read in full. Each attempt in vain doubles the pause:
+    /// some sides can never be the same, as where a filter protects what only the standby has.
     fn retry_after(
-        &self,
+        &mut self,
         role: &SourceRole<'_>,
         summary: &Summary,
         same: bool,
@@ -363,11 +394,16 @@ impl SourceRounds {
         // What only the standby has makes it differ for ever where nothing is deleted.
         let is_meant = role.options.delete.is_none() || summary.destination_digest.is_none();
         let extent = match summary.problems {
-            0 if same || is_meant || !self.pending.is_empty() => return None,
+            0 if same || is_meant || !self.pending.is_empty() => {
+                self.pause = RETRY;
+                return None;
+            }
             0 => Extent::Full,
             _ => Extent::Changes,
         };
-        Some((Instant::now() + RETRY, extent))
+        let pause = self.pause;
+        self.pause = (pause * 2).min(MOST_PAUSE);
+        Some((Instant::now() + pause, extent))
     }
 
     /// Has what would not hold still looked at again once it has settled.
@@ -398,7 +434,7 @@ impl SourceRounds {
         if heard.overflowed {
             tell(RoundEvent::Overflowed)?;
         }
-        let oldest = self.pending.oldest();
+        let oldest = self.lacks_since();
         if oldest != self.lacking {
             self.lacking = oldest;
             tell(RoundEvent::Lacking(oldest.map(age_ms)))?;
@@ -407,13 +443,17 @@ impl SourceRounds {
     }
 }
 
-/// Refuses a source that is a single file: what is watched is a directory.
-fn refuse_file(root: &Path) -> Result<()> {
+/// Refuses a source that is a single file: what is watched is a directory. Where it was one
+/// (`has_been_read`), it may be one again.
+fn refuse_file(root: &Path, has_been_read: bool) -> Result<()> {
+    let shown = root.display();
     match SourceRoot::open(root)?.single {
         None => Ok(()),
+        Some(_) if has_been_read => Err(Error::Refused(format!(
+            "{shown} was a directory and is none any more"
+        ))),
         Some(_) => Err(Error::Usage(format!(
-            "{} is no directory: a mirror keeps directories; use `cutover sync` for a file",
-            root.display()
+            "{shown} is no directory: a mirror keeps directories; use `cutover sync` for a file"
         ))),
     }
 }
