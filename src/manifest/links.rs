@@ -195,7 +195,9 @@ impl Links {
         let Some(tracked) = tracked else {
             return;
         };
-        tracked.elsewhere.retain(|inode, _| by_inode.contains_key(inode));
+        tracked
+            .elsewhere
+            .retain(|inode, _| by_inode.contains_key(inode));
         by_inode.retain(|_, group| group.members > 1);
         tracked.seen.retain(|inode, _| by_inode.contains_key(inode));
         tracked.dirs.retain(|_, members| {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
@@ -81,11 +81,16 @@ pub enum Answer {
     },
 }
 
+/// How long the end of a mirror waits for those who talk to it: for the switch that is to hear that it
+/// has handed over.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// The door of one mirror while it is open, and the keeper of what it told last.
 #[derive(Debug)]
 pub struct Control {
     socket: PathBuf,
     listener: Arc<UnixListener>,
+    conversations: Arc<AtomicUsize>,
     thread: JoinHandle<()>,
     keeper: Option<Keeper>,
 }
@@ -113,6 +118,7 @@ impl Control {
             conversations: Arc::default(),
         };
         let accepting = Arc::clone(&listener);
+        let conversations = Arc::clone(&host.conversations);
         let thread = thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || host.receive(&accepting))
@@ -120,6 +126,7 @@ impl Control {
         Ok(Control {
             socket,
             listener,
+            conversations,
             thread,
             keeper: Keeper::start(places, board.clone())?,
         })
@@ -130,8 +137,12 @@ impl Control {
         &self.socket
     }
 
-    /// Shuts the door, and leaves word of how the mirror ended.
+    /// Shuts the door once everybody has been answered, and leaves word of how the mirror ended.
     pub fn finish(self) -> Result<()> {
+        let until = Instant::now() + FAREWELL;
+        while self.conversations.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+            thread::sleep(Duration::from_millis(5));
+        }
         let failed = |err| Error::io("remove", self.socket.as_os_str().as_bytes(), err);
         fs::remove_file(&self.socket).map_err(failed)?;
         // Ends the accepting thread's wait.

@@ -167,7 +167,6 @@ impl Mirror {
         runs: &[ScopedJoinHandle<'_, Result<()>>],
         cancel: &Cancel,
     ) -> Ended {
-        let first = self.requests.asked();
         let mut seen = Asked::default();
         loop {
             self.pulse.fetch_add(1, Ordering::Relaxed);
@@ -176,7 +175,7 @@ impl Mirror {
                 return Ended::Stopped;
             }
             seen = self.requests.wait(seen, LOOK);
-            if seen.stop || seen.reloads != first.reloads {
+            if seen.stop || seen.reloads > 0 {
                 cancel.cancel();
                 return match seen.stop {
                     true => Ended::Stopped,

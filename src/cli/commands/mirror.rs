@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use clap::Args;
@@ -19,6 +20,7 @@ use crate::events::{Cancel, Silent};
 use crate::fs::{IoPriority, Places, set_io_priority, set_nice};
 use crate::mirror::control::Control;
 use crate::mirror::page::{Page, parse_listen};
+use crate::mirror::requests::Requests;
 use crate::mirror::schedule::Schedule;
 use crate::mirror::service::{
     Level, Manager, Notifier, Unit, Watchdog, parse_io_priority, parse_nice,
@@ -140,6 +142,69 @@ struct ServiceFlags {
     print_systemd: bool,
 }
 
+/// What signals order, and the mirror that it goes to, which can be another after a reload.
+#[derive(Clone, Default)]
+struct Orders(Arc<Mutex<Order>>);
+
+#[derive(Default)]
+struct Order {
+    mirror: Option<Requests>,
+    is_stop: bool,
+}
+
+impl Orders {
+    /// Listens from now on: SIGINT and SIGTERM end the mirror, a second SIGINT the process; SIGHUP has
+    /// the plan read again.
+    fn from_signals() -> Result<Orders, Error> {
+        let failed = |err| Error::io("handle", "signals", err);
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
+        let orders = Orders::default();
+        let heard = orders.clone();
+        thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                let notifier = Notifier::of_process();
+                for signal in signals.forever() {
+                    heard.hear(signal, &notifier);
+                }
+            })
+            .map_err(failed)?;
+        Ok(orders)
+    }
+
+    fn hear(&self, signal: i32, notifier: &Notifier) {
+        let mut order = self.lock();
+        if signal == SIGHUP {
+            if let Some(mirror) = &order.mirror {
+                notifier.reloading();
+                mirror.reload();
+            }
+            return;
+        }
+        if signal == SIGINT && order.is_stop {
+            std::process::exit(ErrorClass::Interrupted.exit_code().into());
+        }
+        order.is_stop = true;
+        notifier.stopping();
+        if let Some(mirror) = &order.mirror {
+            mirror.stop();
+        }
+    }
+
+    /// Has orders go to a mirror; one that came while there was none, too.
+    fn go_to(&self, mirror: Option<Requests>) {
+        let mut order = self.lock();
+        if let Some(mirror) = mirror.as_ref().filter(|_| order.is_stop) {
+            mirror.stop();
+        }
+        order.mirror = mirror;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Order> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What is mirrored.
 struct What {
     name: String,
@@ -156,11 +221,10 @@ impl MirrorCommand {
         }
         self.lower_priority()?;
         let ui = MirrorUi::open(self.view()?);
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
-            .map_err(|err| Error::io("handle", "signals", err))?;
+        let orders = Orders::from_signals()?;
         let mut what = self.what()?;
         loop {
-            match self.mirror(&what, &ui, &mut signals)? {
+            match self.mirror(&what, &ui, &orders)? {
                 Ended::Stopped | Ended::HandedOver => return Ok(0),
                 Ended::Reloads => match self.what() {
                     Ok(anew) => what = anew,
@@ -173,7 +237,7 @@ impl MirrorCommand {
         }
     }
 
-    fn mirror(&self, what: &What, ui: &MirrorUi, signals: &mut Signals) -> Result<Ended, Error> {
+    fn mirror(&self, what: &What, ui: &MirrorUi, orders: &Orders) -> Result<Ended, Error> {
         let plan = what.plan.as_ref().map(|plan| plan.display().to_string());
         let mirror = Mirror::new(&what.name, plan, what.roots.clone());
         let requests = mirror.requests();
@@ -187,7 +251,6 @@ impl MirrorCommand {
             }
             None => None,
         };
-        let notifier = Notifier::of_process();
         let (pulse, seen) = (mirror.pulse(), AtomicU64::new(u64::MAX));
         let is_alive = move || {
             let now = pulse.load(Ordering::Relaxed);
@@ -195,34 +258,10 @@ impl MirrorCommand {
         };
         let watchdog = Watchdog::start(Notifier::of_process(), is_alive)
             .map_err(|err| Error::io("start", "the watchdog's thread", err))?;
-        notifier.ready();
-        let handle = signals.handle();
-        let ended = thread::scope(|scope| {
-            scope.spawn(|| {
-                // A second Ctrl-C does not ask.
-                let mut asked = false;
-                for signal in signals.forever() {
-                    match signal {
-                        SIGHUP => {
-                            notifier.reloading();
-                            requests.reload();
-                        }
-                        SIGINT if asked => {
-                            let code = ErrorClass::Interrupted.exit_code();
-                            std::process::exit(code.into());
-                        }
-                        _ => {
-                            asked = true;
-                            notifier.stopping();
-                            requests.stop();
-                        }
-                    }
-                }
-            });
-            let ended = mirror.run(ui);
-            handle.close();
-            ended
-        });
+        Notifier::of_process().ready();
+        orders.go_to(Some(requests));
+        let ended = mirror.run(ui);
+        orders.go_to(None);
         if let Some(watchdog) = watchdog {
             watchdog.finish();
         }
@@ -230,10 +269,6 @@ impl MirrorCommand {
             page.finish();
         }
         control.finish()?;
-        if matches!(ended, Ok(Ended::Reloads)) {
-            *signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
-                .map_err(|err| Error::io("handle", "signals", err))?;
-        }
         ended
     }
 
@@ -385,49 +420,15 @@ impl MirrorCommand {
             manager,
             program: std::env::current_exe()
                 .map_err(|err| Error::io("find", "this program", err))?,
-            arguments: self.arguments()?,
+            arguments: std::env::args_os()
+                .skip(1)
+                .filter(|argument| argument != "--print-systemd")
+                .collect(),
+            directory: std::env::current_dir()
+                .map_err(|err| Error::io("find", "the working directory", err))?,
             roots,
             writes: standby.into_iter().chain(state).collect(),
         })
-    }
-
-    /// This process's arguments, with paths that hold wherever the service runs.
-    fn arguments(&self) -> Result<Vec<OsString>, Error> {
-        let ends = [&self.source, &self.destination].into_iter().flatten();
-        let ends = ends.filter_map(|end| match Location::parse(end) {
-            Ok(Location::Local(path)) => Some(path),
-            _ => None,
-        });
-        let files = [&self.plan, &self.service.listen_token];
-        let paths: Vec<PathBuf> = ends.chain(files.into_iter().flatten().cloned()).collect();
-        let mut arguments = Vec::new();
-        for argument in std::env::args_os().skip(1) {
-            if argument == "--print-systemd" {
-                continue;
-            }
-            arguments.push(
-                match paths.iter().find(|path| path.as_os_str() == argument) {
-                    Some(path) => absolute(path)?.into_os_string(),
-                    None => with_absolute_value(argument, &paths)?,
-                },
-            );
-        }
-        Ok(arguments)
-    }
-}
-
-/// `--option=PATH` with the path in full.
-fn with_absolute_value(argument: OsString, paths: &[PathBuf]) -> Result<OsString, Error> {
-    let Some(text) = argument.to_str() else {
-        return Ok(argument);
-    };
-    match text.split_once('=') {
-        Some((option, value)) if paths.iter().any(|path| path.as_os_str() == value) => {
-            let mut full = OsString::from(format!("{option}="));
-            full.push(absolute(Path::new(value))?);
-            Ok(full)
-        }
-        _ => Ok(argument),
     }
 }
 

@@ -27,8 +27,10 @@ pub struct Unit {
     pub manager: Manager,
     /// The program, in full.
     pub program: PathBuf,
-    /// All that follows the program's name on its command line.
+    /// All that follows the program's name on its command line, with paths as seen from `directory`.
     pub arguments: Vec<OsString>,
+    /// Where the program is started, in full.
+    pub directory: PathBuf,
     /// Local roots, in full: what must be mounted.
     pub roots: Vec<PathBuf>,
     /// Local directories that are written to, in full: standbys and the state.
@@ -59,7 +61,6 @@ MemoryMax=1G
 LimitNOFILE=65536
 TasksMax=256
 
-UMask=0077
 NoNewPrivileges=yes
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
@@ -114,6 +115,7 @@ impl Unit {
         }
         let mut line = vec![word(self.program.as_os_str())];
         line.extend(self.arguments.iter().map(|argument| command_word(argument)));
+        let _ = writeln!(out, "WorkingDirectory={}", word(self.directory.as_os_str()));
         let _ = writeln!(out, "ExecStart={}", line.join(" "));
         out.push_str("ExecReload=/bin/kill -HUP $MAINPID\n");
         out.push_str(SERVICE);
@@ -207,6 +209,7 @@ mod tests {
             arguments: ["mirror", "--plan", "/etc/a \"b\" $c 5%.toml", "é"]
                 .map(OsString::from)
                 .to_vec(),
+            directory: "/etc".into(),
             roots: vec!["/srv/app".into(), "/srv/with space".into()],
             writes: vec!["/var/lib/x/cutover".into()],
         }

@@ -117,7 +117,10 @@ impl<'a> DestinationRounds<'a> {
         };
         let path = self.role.root;
         let root = Dir::open_root(path).map_err(|err| Error::io("open", self.shown(), err))?;
-        if self.no_generation_before.is_some_and(|at| Instant::now() < at) {
+        if self
+            .no_generation_before
+            .is_some_and(|at| Instant::now() < at)
+        {
             return Ok(());
         }
         let mut idle = Idle::new(reader, writer, self.role.cancel);

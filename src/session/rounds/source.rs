@@ -379,7 +379,10 @@ impl SourceRounds {
 
     /// When the oldest change was made that the standby lacks.
     fn lacks_since(&self) -> Option<SystemTime> {
-        [self.unsent, self.pending.oldest()].into_iter().flatten().min()
+        [self.unsent, self.pending.oldest()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether and when a round is due though nothing is heard: entries that failed may work later, and
