@@ -19,7 +19,7 @@ use crate::common::lab::{Lab, Route};
 use crate::common::prerequisites::{Tmpfs, need};
 use crate::common::tree::tree;
 use crate::needs;
-use crate::standby::{QUICK, Standby};
+use crate::standby::{OWN, QUICK, Standby};
 
 const SMALL: &str = "f a 'text' @5\n d dir @6\n f dir/b random(9000) @7\n l c -> a @8\n h d = a";
 
@@ -237,8 +237,17 @@ fn drift_is_undone_where_that_is_asked_for() {
         );
         thread::sleep(Duration::from_millis(100));
     }
-    assert!(!standby.told("drift").is_empty());
-    standby.wait_for("drift is over", |status| status["drift_total"] == 0);
+    let began = Instant::now();
+    // Told, and then that it is over.
+    while standby.told("drift").len() < 2 {
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "{}",
+            standby.log()
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(standby.status()["drift_total"], 0);
     standby.stop();
 }
 
@@ -257,7 +266,7 @@ fn a_second_mirror_onto_a_root_is_told_who_has_it() {
     let pid = standby.run().pid();
     let outcome = standby.lab.between("mirror", &QUICK).run();
     assert!(!outcome.status.success(), "{outcome}");
-    outcome.says(&format!("process {pid} (cutover mirror"));
+    outcome.says(&format!("process {pid} ("));
     standby.stop();
 }
 
@@ -352,7 +361,8 @@ fn a_plans_roots_are_mirrored_and_a_changed_plan_is_read_again() {
     settled(3);
     for root in ["one", "two", "three"] {
         let copy = Dump::of(&lab.path(&format!("{root}-standby")));
-        let found = Dump::of(&lab.path(root)).differences(&copy.without_entry(".cutover-marker"));
+        let copy = OWN.iter().fold(copy, |copy, name| copy.without_entry(name));
+        let found = Dump::of(&lab.path(root)).differences(&copy);
         assert!(found.is_empty(), "{root}: {found:?}");
     }
     run.signal(Signal::TERM);
@@ -416,7 +426,7 @@ fn a_database_that_is_written_to_is_told_as_torn_until_it_rests() {
 
 #[test]
 fn a_generation_keeps_what_was_deleted_at_the_source() {
-    let mut standby = Standby::here(SMALL, &["--keep=1h:1s"]);
+    let mut standby = Standby::here(SMALL, &["--keep=10m:1s"]);
     standby.wait_for("one is kept", |status| {
         status["generations"]
             .as_array()
