@@ -58,7 +58,7 @@ fn one_file_arrives_and_nothing_else_travels() {
 
 #[test]
 fn a_file_that_is_always_written_is_sent_at_its_pace_and_by_delta() {
-    let lab = Lab::with_source("f log random(4M)");
+    let lab = Lab::with_source("f log random(300K)");
     let mut standby = Standby::new(lab, Route::Push, &["--settle=400ms", "--max-delay=1s"]);
     standby.start();
     standby.settle();
@@ -68,19 +68,19 @@ fn a_file_that_is_always_written_is_sent_at_its_pace_and_by_delta() {
     let mut file = fs::OpenOptions::new().append(true).open(log).unwrap();
     while began.elapsed() < Duration::from_secs(4) {
         std::io::Write::write_all(&mut file, b"another line\n").unwrap();
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(100));
     }
     let arrived = fs::metadata(standby.lab.dst.join("log")).unwrap().len();
     let is_far = file.metadata().unwrap().len() - arrived;
-    // 20 ms a line: what two delays, and a round, leave behind.
-    assert!(is_far < 13 * 150, "{is_far} bytes are missing");
+    // 100 ms a line: what two delays, and a round, leave behind.
+    assert!(is_far < 13 * 30, "{is_far} bytes are missing");
     let count = rounds(&mut standby) - before;
     assert!((2..=8).contains(&count), "{count} rounds in 4 s");
     standby.settle();
     standby.assert_same();
     let sent = sum(&mut standby, before, "literal_bytes");
     assert!(
-        sent < 1 << 20,
+        sent < 100 << 10,
         "{sent} bytes for a few lines: {}",
         standby.log()
     );
