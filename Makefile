@@ -1,6 +1,6 @@
 # What a person runs; what the continuous integration runs is .ci/run.
 
-.PHONY: build test soak bench doc lint prerequisites
+.PHONY: build test soak soak-mirror bench doc lint prerequisites
 
 build:
 	cargo build --release
@@ -13,6 +13,12 @@ test: prerequisites
 soak: prerequisites
 	CUTOVER_SOAK=1 cargo test --release --test sync -- crash
 	CUTOVER_SOAK=1 cargo test --release --test host -- silence killed
+
+# A mirror through all that can befall it, over each route for so long; the same seed makes the same
+# changes. A failure prints it.
+MINUTES ?= 60
+soak-mirror: prerequisites
+	MINUTES=$(MINUTES) SEED=$(SEED) cargo test --release --test mirror -- befalls --nocapture --test-threads=3
 
 # Functions first, then whole runs against rsync, cp and tar.
 bench:

@@ -58,8 +58,8 @@ pub struct Scan {
     pub vanished: Vec<RelPath>,
     /// Unfinished files of earlier runs.
     pub leftovers: Vec<(RelPath, Name)>,
-    /// Directories that were read before what is in them had changed the last time, of which nobody
-    /// else will tell. Of a scan with [marks](ScanOptions::mark) only.
+    /// Directories that this scan, or the last renewal, read before what is in them had changed the
+    /// last time, of which nobody else will tell. With [marks](ScanOptions::mark) only.
     pub outdated: BTreeSet<RelPath>,
     /// What the state shall learn.
     pub update: StateUpdate,

@@ -39,7 +39,15 @@ impl Dump {
     /// Reads the tree at `root`, each directory through its parent's descriptor, so that its
     /// depth has no bound.
     pub fn of(root: &Path) -> Dump {
-        let mut walk = Walk::default();
+        Dump::of_all_but(root, &[])
+    }
+
+    /// Reads the tree at `root` but for some of the root's entries: what a standby has of its own.
+    pub fn of_all_but(root: &Path, names: &'static [&'static str]) -> Dump {
+        let mut walk = Walk {
+            left_out: names,
+            ..Walk::default()
+        };
         let stat = statat(CWD, root, AtFlags::SYMLINK_NOFOLLOW)
             .unwrap_or_else(|err| panic!("cannot stat {root:?}: {err}"));
         let shown = root.to_path_buf();
@@ -70,15 +78,6 @@ impl Dump {
                 entry.properties.remove("links");
             }
         }
-        self
-    }
-
-    /// The dump without an entry of the root and all beneath it, where a standby has one of its own.
-    #[allow(dead_code, reason = "only standbys have them")]
-    pub fn without_entry(mut self, name: &str) -> Dump {
-        let below = format!("{name}/");
-        self.entries
-            .retain(|path, _| path != name && !path.starts_with(&below));
         self
     }
 
@@ -176,6 +175,8 @@ struct Walk {
     entries: BTreeMap<String, Entry>,
     /// The paths of each inode that has several names.
     groups: HashMap<(u64, u64), Vec<String>>,
+    /// Names in the root.
+    left_out: &'static [&'static str],
 }
 
 impl Walk {
@@ -185,6 +186,14 @@ impl Walk {
             let found = found.expect("reading a directory");
             let name = found.file_name();
             if name == c"." || name == c".." {
+                continue;
+            }
+            if path.is_empty()
+                && self
+                    .left_out
+                    .iter()
+                    .any(|out| out.as_bytes() == name.to_bytes())
+            {
                 continue;
             }
             let shown = match path {

@@ -19,7 +19,7 @@ use crate::common::lab::{Lab, Route};
 use crate::common::prerequisites::{Tmpfs, need};
 use crate::common::tree::tree;
 use crate::needs;
-use crate::standby::{QUICK, Standby};
+use crate::standby::{OWN, QUICK, Standby};
 
 const SMALL: &str = "f a 'text' @5\n d dir @6\n f dir/b random(9000) @7\n l c -> a @8\n h d = a";
 
@@ -58,7 +58,7 @@ fn one_file_arrives_and_nothing_else_travels() {
 
 #[test]
 fn a_file_that_is_always_written_is_sent_at_its_pace_and_by_delta() {
-    let lab = Lab::with_source("f log random(4M)");
+    let lab = Lab::with_source("f log random(300K)");
     let mut standby = Standby::new(lab, Route::Push, &["--settle=400ms", "--max-delay=1s"]);
     standby.start();
     standby.settle();
@@ -68,18 +68,22 @@ fn a_file_that_is_always_written_is_sent_at_its_pace_and_by_delta() {
     let mut file = fs::OpenOptions::new().append(true).open(log).unwrap();
     while began.elapsed() < Duration::from_secs(4) {
         std::io::Write::write_all(&mut file, b"another line\n").unwrap();
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(100));
     }
     let arrived = fs::metadata(standby.lab.dst.join("log")).unwrap().len();
     let is_far = file.metadata().unwrap().len() - arrived;
-    // 20 ms a line: what two delays, and a round, leave behind.
-    assert!(is_far < 13 * 150, "{is_far} bytes are missing");
+    // 100 ms a line: what two delays, and a round, leave behind.
+    assert!(is_far < 13 * 30, "{is_far} bytes are missing");
     let count = rounds(&mut standby) - before;
     assert!((2..=8).contains(&count), "{count} rounds in 4 s");
     standby.settle();
     standby.assert_same();
     let sent = sum(&mut standby, before, "literal_bytes");
-    assert!(sent < 1 << 20, "{sent} bytes for a few lines");
+    assert!(
+        sent < 100 << 10,
+        "{sent} bytes for a few lines: {}",
+        standby.log()
+    );
     standby.stop();
 }
 
@@ -237,8 +241,17 @@ fn drift_is_undone_where_that_is_asked_for() {
         );
         thread::sleep(Duration::from_millis(100));
     }
-    assert!(!standby.told("drift").is_empty());
-    standby.wait_for("drift is over", |status| status["drift_total"] == 0);
+    let began = Instant::now();
+    // Told, and then that it is over.
+    while standby.told("drift").len() < 2 {
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "{}",
+            standby.log()
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(standby.status()["drift_total"], 0);
     standby.stop();
 }
 
@@ -257,7 +270,7 @@ fn a_second_mirror_onto_a_root_is_told_who_has_it() {
     let pid = standby.run().pid();
     let outcome = standby.lab.between("mirror", &QUICK).run();
     assert!(!outcome.status.success(), "{outcome}");
-    outcome.says(&format!("process {pid} (cutover mirror"));
+    outcome.says(&format!("process {pid} ("));
     standby.stop();
 }
 
@@ -281,7 +294,7 @@ fn a_mirror_that_is_asked_to_ends_well_and_leaves_nothing_unfinished() {
     standby.lab.source("f large random(8M)");
     standby.wait_for("it syncs", |status| status["state"] == "syncing");
     standby.stop();
-    let copy = Dump::of(&standby.lab.dst).without_entry(".cutover-marker");
+    let copy = Dump::of_all_but(&standby.lab.dst, &OWN);
     let names: Vec<_> = copy
         .paths()
         .into_iter()
@@ -351,8 +364,8 @@ fn a_plans_roots_are_mirrored_and_a_changed_plan_is_read_again() {
     run.signal(Signal::HUP);
     settled(3);
     for root in ["one", "two", "three"] {
-        let copy = Dump::of(&lab.path(&format!("{root}-standby")));
-        let found = Dump::of(&lab.path(root)).differences(&copy.without_entry(".cutover-marker"));
+        let copy = Dump::of_all_but(&lab.path(&format!("{root}-standby")), &OWN);
+        let found = Dump::of(&lab.path(root)).differences(&copy);
         assert!(found.is_empty(), "{root}: {found:?}");
     }
     run.signal(Signal::TERM);
@@ -416,7 +429,7 @@ fn a_database_that_is_written_to_is_told_as_torn_until_it_rests() {
 
 #[test]
 fn a_generation_keeps_what_was_deleted_at_the_source() {
-    let mut standby = Standby::here(SMALL, &["--keep=1h:1s"]);
+    let mut standby = Standby::here(SMALL, &["--keep=10m:1s"]);
     standby.wait_for("one is kept", |status| {
         status["generations"]
             .as_array()

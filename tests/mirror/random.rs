@@ -1,8 +1,7 @@
 //! The random run: a source that changes all the time, while connection, agent, mirror and standby are
 //! killed and the disk fills. At every pause both sides must be the same.
 //!
-//! Minutes of it are `make soak-mirror`, with MINUTES and SEED; a few seconds are among the other
-//! tests.
+//! Hours of it are `make soak-mirror`, with MINUTES and SEED; a few seconds are among the other tests.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -168,7 +167,7 @@ fn millis(number: u64) -> Duration {
 /// How long and with which seed: what the environment says, or a little.
 fn run_as_asked(route: Route) {
     let number = |name: &str| {
-        let text = std::env::var(name).ok()?;
+        let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
         Some(
             text.parse::<u64>()
                 .unwrap_or_else(|err| panic!("{name}={text}: {err}")),

@@ -21,7 +21,7 @@ pub const CATCH_UP: Duration = Duration::from_secs(60);
 const ASK: Duration = Duration::from_millis(25);
 
 /// What a standby has of its own in its root.
-const OWN: [&str; 2] = [".cutover-marker", ".cutover-kept"];
+pub static OWN: [&str; 3] = [".cutover-marker", ".cutover-kept", ".cutover-trash"];
 
 /// A pace at which a test does not wait long.
 pub const QUICK: [&str; 2] = ["--settle=50ms", "--max-delay=1s"];
@@ -165,7 +165,9 @@ impl Standby {
     /// Waits until the mirror says, and says again after a while, that it has caught up.
     #[track_caller]
     pub fn settle(&mut self) -> Value {
+        let began = Instant::now();
         loop {
+            assert!(began.elapsed() < CATCH_UP, "no rest:\n{}", self.log());
             // What was done a moment ago has not been heard yet.
             std::thread::sleep(Duration::from_millis(60));
             self.wait_for("it has caught up", Standby::is_settled);
@@ -186,9 +188,7 @@ impl Standby {
 
     /// What of the standby is other than the source.
     pub fn differences(&self) -> Vec<String> {
-        let copy = OWN.iter().fold(Dump::of(&self.lab.dst), |copy, name| {
-            copy.without_entry(name)
-        });
+        let copy = Dump::of_all_but(&self.lab.dst, &OWN);
         // What has left the tree can have kept names of files in it.
         let source = Dump::of(&self.lab.src).without_links_to_outside();
         source.differences(&copy.without_links_to_outside())

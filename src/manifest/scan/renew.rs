@@ -31,8 +31,8 @@ impl Scan {
         }
         let mut stale = with_parents(stale);
         let mut read = BTreeSet::new();
-        let earlier = std::mem::take(&mut self.outdated);
         let mut outdated = BTreeSet::new();
+        self.outdated.clear();
         self.vanished.clear();
         while !stale.is_empty() {
             self.read_stale(lister, options, &stale, &mut read, observer)?;
@@ -47,7 +47,6 @@ impl Scan {
                 trees: BTreeSet::new(),
             };
         }
-        outdated.extend(earlier.into_iter().filter(|dir| !read.contains(dir)));
         self.outdated = outdated;
         if lister.links.has_unknown_names() {
             return self.read_anew(lister, options, observer);
