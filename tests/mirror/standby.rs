@@ -216,7 +216,7 @@ impl Standby {
         let lines = said
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok());
-        lines.filter(|line: &Value| line["type"] == kind).collect()
+        lines.filter(|line: &Value| line["event"] == kind).collect()
     }
 
     /// Ends the mirror as a service manager does; it must end well.
