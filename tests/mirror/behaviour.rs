@@ -198,7 +198,9 @@ fn a_full_disk_is_waited_for_and_leaves_old_files_whole() {
     standby.settle();
     let filler = disk.join("filler");
     fs::write(&filler, vec![1; 3 << 20]).unwrap();
-    standby.lab.source("f old random(2M)\n f new random(300K)");
+    // At once, so that the empty file in between is none that has settled.
+    fs::write(standby.lab.src.join("old"), vec![2; 2 << 20]).unwrap();
+    fs::write(standby.lab.src.join("new"), vec![3; 300 << 10]).unwrap();
     thread::sleep(Duration::from_millis(1500));
     let old = fs::metadata(standby.lab.dst.join("old")).unwrap();
     assert_eq!(old.len(), 100 << 10, "the old file is whole");

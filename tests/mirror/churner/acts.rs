@@ -328,7 +328,9 @@ fn burst(churner: &mut Churner) -> Outcome {
     let count = 1 + churner.below(churner.bounds.burst);
     fs::create_dir_all(churner.at(&path))?;
     for number in 0..count {
-        let content = churner.random.bytes(number % 7);
+        // Another length for each: two files of one length and one moment of the kernel's clock,
+        // exchanged, are the same to whoever does not read them.
+        let content = churner.random.bytes(number);
         let name = format!("burst-{}-{number}", churner.count);
         fs::write(churner.at(&path).join(name), content)?;
     }
