@@ -42,9 +42,6 @@ use sshd::Sshd;
 /// What has to settle after the last change before idleness is measured.
 const REST: Duration = Duration::from_secs(8);
 
-/// By which a standby of ours tells what it is.
-const NOT_OF_THE_TREE: &str = "--exclude=/.cutover-marker";
-
 /// What to measure and how large.
 #[derive(Parser, Debug)]
 #[command(
@@ -56,7 +53,7 @@ struct Options {
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// Changes of each kind
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Files in the tree, 50 in a directory
     #[arg(long, default_value_t = 200_000)]
@@ -163,7 +160,7 @@ fn measure(peer: Peer, options: &Options, base: &Path, src: &Path) -> Outcome {
     family.part();
     drop(child);
     drop(sshd);
-    outcome.wrong = tools::listed_by_rsync(src, &dst, &[NOT_OF_THE_TREE]);
+    outcome.wrong = tools::listed_by_rsync(src, &dst, peer.not_kept());
     fs::remove_dir_all(&dst).unwrap();
     outcome
 }

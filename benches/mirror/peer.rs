@@ -65,6 +65,17 @@ impl Peer {
         )
     }
 
+    /// What its standby is not held against, as options of rsync.
+    pub(crate) fn not_kept(self) -> &'static [&'static str] {
+        match self {
+            // By which a standby tells what it is.
+            Peer::Cutover => &["--exclude=/.cutover-marker"],
+            Peer::Lsyncd => &[],
+            // It gives directories no times, and keeps no ACLs or attributes without being told.
+            Peer::Unison => &["--omit-dir-times", "--no-acls", "--no-xattrs"],
+        }
+    }
+
     /// Starts it; what it says goes to a log.
     pub(crate) fn start(self, ends: &Ends<'_>) -> Child {
         let (program, args) = self.words(ends);

@@ -174,3 +174,19 @@ fn promtool_accepts_the_metrics_of_a_running_mirror() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.is_empty(), "{said}");
 }
+
+/// What the page is held against notices what it is there for.
+#[test]
+fn a_page_that_fails_and_asks_elsewhere_is_noticed() {
+    let lab = Lab::new();
+    let mut browser = Browser::start(&lab.path("browser"));
+    browser.open("data:text/html,<script>fetch('http://127.0.0.1:9/x'); throw 'oh'</script>");
+    browser.wait_for("document.readyState === 'complete'");
+    assert!(!browser.errors.is_empty());
+    let elsewhere = "http://127.0.0.1:9/x".to_owned();
+    assert!(
+        browser.requests.contains(&elsewhere),
+        "{:?}",
+        browser.requests
+    );
+}
