@@ -201,15 +201,12 @@ fn a_full_disk_is_waited_for_and_leaves_old_files_whole() {
     // At once, so that the empty file in between is none that has settled.
     fs::write(standby.lab.src.join("old"), vec![2; 2 << 20]).unwrap();
     fs::write(standby.lab.src.join("new"), vec![3; 300 << 10]).unwrap();
-    thread::sleep(Duration::from_millis(1500));
+    let status = standby.wait_for("it is told", |status| {
+        is_waiting(status) || status["problems_total"] != 0
+    });
+    assert!(!status["oldest_change_ms"].is_null(), "{status:#}");
     let old = fs::metadata(standby.lab.dst.join("old")).unwrap();
     assert_eq!(old.len(), 100 << 10, "the old file is whole");
-    let status = standby.status();
-    let is_told = is_waiting(&status) || status["problems_total"] != 0;
-    assert!(
-        is_told && !status["oldest_change_ms"].is_null(),
-        "{status:#}"
-    );
     fs::remove_file(filler).unwrap();
     standby.wait_for("there is no problem", |status| {
         Standby::is_settled(status) && status["problems_total"] == 0

@@ -46,12 +46,12 @@ fn more_changes_than_the_kernel_keeps_lose_nothing() {
     standby.stop();
 }
 
-/// What a mirror is run by whose listings are kept waiting for half a second once they are read.
+/// What a mirror is run by whose listings are kept waiting for a while once they are read.
 fn with_slow_listings(lab: &Lab) -> Vec<OsString> {
     let mut words: Vec<OsString> = ["strace", "-f", "-y", "-e", "trace=getdents64", "-e"]
         .map(OsString::from)
         .into();
-    words.push("inject=getdents64:delay_exit=500000".into());
+    words.push("inject=getdents64:delay_exit=150000".into());
     words.push("-o".into());
     words.push(lab.path("strace").into());
     words
