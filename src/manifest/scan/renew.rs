@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Job, Scan, ScanOptions, Scanner, Shared, Stale, root_row, scan};
+use super::scanner::{Job, Scanner, Shared};
+use super::{Scan, ScanOptions, Stale, root_row, scan};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::events::Observer;

@@ -2,14 +2,15 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
+use super::scanner::{RACY_WINDOW_NS, rules_key};
 use super::*;
 use crate::events::{Cancel, Side, Silent};
 use crate::filter::Rules;
-use crate::fs::{Dir, stat_path};
+use crate::fs::{Dir, XattrSelect, stat_path};
 use crate::manifest::links::Links;
 use crate::manifest::listing::SizeLimits;
 use crate::manifest::owners::KeepOwners;
