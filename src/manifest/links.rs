@@ -156,9 +156,8 @@ impl Links {
             return Vec::new();
         }
         let holds = |members: &Vec<Member>| members.iter().any(|m| moved.contains(&m.inode));
-        let dirs = tracked.dirs.iter();
-        dirs.filter_map(|(dir, members)| holds(members).then(|| dir.clone()))
-            .collect()
+        let dirs = tracked.dirs.iter().filter(|(_, members)| holds(members));
+        dirs.map(|(dir, _)| dir.clone()).collect()
     }
 
     /// Whether a file was read that has more names than are known: the others may be in directories
