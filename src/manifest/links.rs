@@ -157,7 +157,8 @@ impl Links {
         }
         let holds = |members: &Vec<Member>| members.iter().any(|m| moved.contains(&m.inode));
         let dirs = tracked.dirs.iter();
-        dirs.filter_map(|(dir, members)| holds(members).then(|| dir.clone()))
+        dirs.filter(|(_, members)| holds(members))
+            .map(|(dir, _)| dir.clone())
             .collect()
     }
 
