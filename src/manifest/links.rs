@@ -156,8 +156,10 @@ impl Links {
             return Vec::new();
         }
         let holds = |members: &Vec<Member>| members.iter().any(|m| moved.contains(&m.inode));
-        let dirs = tracked.dirs.iter().filter(|(_, members)| holds(members));
-        dirs.map(|(dir, _)| dir.clone()).collect()
+        let dirs = tracked.dirs.iter();
+        dirs.filter(|(_, members)| holds(members))
+            .map(|(dir, _)| dir.clone())
+            .collect()
     }
 
     /// Whether a file was read that has more names than are known: the others may be in directories

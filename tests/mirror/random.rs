@@ -1,7 +1,8 @@
 //! The random run: a source that changes all the time, while connection, agent, mirror and standby are
 //! killed and the disk fills. At every pause both sides must be the same.
 //!
-//! Hours of it are `make soak-mirror`, with MINUTES and SEED; a few seconds are among the other tests.
+//! Hours of it are `make soak-mirror`, with MINUTES (or SECONDS_EACH, for many seeds one after the
+//! other) and SEED; a few seconds are among the other tests.
 
 use std::fs::{self, File};
 use std::io::Write;
