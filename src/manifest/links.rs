@@ -186,6 +186,13 @@ impl Links {
         unknown
     }
 
+    /// Asks for no other names of what was read.
+    pub fn forget_touched(&self) {
+        if let Some(tracked) = &mut self.lock().tracked {
+            tracked.touched.clear();
+        }
+    }
+
     /// Forgets files of which all of the tree, just read, has only one name. That they have others
     /// elsewhere, as in generations of a standby, is nothing to hold in memory.
     pub fn forget_single(&self) {

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::events::{Observer, Problem};
+use crate::events::{Observer, Problem, Side};
 use crate::fs::{Dir, Stat};
 use crate::manifest::listing::{Lister, Listing, Row};
 use crate::manifest::record::{Entry, RecordRules};
@@ -138,9 +138,21 @@ pub fn scan(
     shared.tree.node_mut(NodeId::ROOT).inode = (root.stat.dev, root.stat.ino);
     shared.tree.finish();
     // Of all that was read, no name can be elsewhere in the tree.
-    lister.links.has_unknown_names();
+    has_unknown_names(lister);
     lister.links.forget_single();
     Ok(shared.into_scan(root, lister))
+}
+
+/// Whether a file was read that has names in directories that are to be read as well. At the
+/// destination nobody else makes any but generations, and what we make we know of.
+fn has_unknown_names(lister: &Lister<'_>) -> bool {
+    match lister.side {
+        Side::Source => lister.links.has_unknown_names(),
+        Side::Destination => {
+            lister.links.forget_touched();
+            false
+        }
+    }
 }
 
 fn root_row(lister: &Lister<'_>) -> Result<Row> {

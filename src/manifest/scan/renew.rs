@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::scanner::{Job, Scanner, Shared};
-use super::{Scan, ScanOptions, Stale, root_row, scan};
+use super::{Scan, ScanOptions, Stale, has_unknown_names, root_row, scan};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::events::Observer;
@@ -49,7 +49,7 @@ impl Scan {
             };
         }
         self.outdated = outdated;
-        if lister.links.has_unknown_names() {
+        if has_unknown_names(lister) {
             return self.read_anew(lister, options, observer);
         }
         self.tree.finish_renewed(read.iter());
