@@ -88,6 +88,27 @@ fn a_file_that_is_always_written_is_sent_at_its_pace_and_by_delta() {
 }
 
 #[test]
+fn a_large_file_that_does_not_hold_still_is_not_sent_whole() {
+    let lab = Lab::with_source("f log random(8M)");
+    let mut standby = Standby::new(lab, Route::Push, &["--settle=200ms", "--max-delay=400ms"]);
+    standby.start();
+    standby.settle();
+    let before = rounds(&mut standby);
+    let began = Instant::now();
+    let log = standby.lab.src.join("log");
+    let mut file = fs::OpenOptions::new().append(true).open(log).unwrap();
+    while began.elapsed() < Duration::from_secs(3) {
+        std::io::Write::write_all(&mut file, b"another line\n").unwrap();
+        thread::sleep(Duration::from_millis(5));
+    }
+    standby.settle();
+    standby.assert_same();
+    let sent = sum(&mut standby, before, "wire_sent_bytes");
+    assert!(sent < 8 << 20, "{sent} bytes: {}", standby.log());
+    standby.stop();
+}
+
+#[test]
 fn a_renamed_directory_is_moved_there_and_not_sent() {
     let mut standby = Standby::here(
         "d a\n f a/x random(20K)\n f a/deep/y random(30K)\n d b",

@@ -316,8 +316,8 @@ impl Pending {
         inner.unask(&file);
         file.asked = false;
         file.basis = None;
-        file.mistrusted = true;
-        file.has_basis = false;
+        // A file that only would not hold still has most of what it had: a log, a database.
+        file.has_basis &= !file.mistrusted;
         file.attempts += 1;
         let more = file.attempts < ATTEMPTS;
         inner.files.insert(path.clone(), file);

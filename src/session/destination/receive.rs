@@ -151,6 +151,7 @@ impl Session<'_> {
             }
             // What arrived is not what was sent: once more, whole.
             Err(failure) if failure.source.kind() == std::io::ErrorKind::InvalidData => {
+                self.pending.mistrust(&path);
                 self.pending.fault(self, &path, Fault::Changed)
             }
             Err(failure) => {
