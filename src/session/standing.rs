@@ -81,6 +81,11 @@ impl Standing {
         Ok(())
     }
 
+    /// Whether this is the root of the rounds before, or there was none.
+    pub(crate) fn is_root(&self, inode: Option<(u64, u64)>) -> bool {
+        self.root.is_none() || self.root == inode
+    }
+
     /// The table of links for the scan that is kept, or for a new one.
     pub(crate) fn links(&self) -> Arc<Links> {
         match (&self.kept, self.stays) {

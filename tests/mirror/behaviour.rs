@@ -88,6 +88,24 @@ fn a_file_that_is_always_written_is_sent_at_its_pace_and_by_delta() {
 }
 
 #[test]
+fn a_burst_of_ten_thousand_files_arrives() {
+    let mut standby = Standby::here("d a", &["--max-delete=100%"]);
+    let src = standby.lab.src.clone();
+    for n in 0..10_000 {
+        let dir = src.join(format!("a/{}", n % 100));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(n.to_string()), n.to_string()).unwrap();
+    }
+    standby.settle();
+    standby.assert_same();
+    fs::remove_dir_all(src.join("a")).unwrap();
+    fs::write(src.join("b"), "b").unwrap();
+    standby.settle();
+    standby.assert_same();
+    standby.stop();
+}
+
+#[test]
 fn a_large_file_that_does_not_hold_still_is_not_sent_whole() {
     let lab = Lab::with_source("f log random(8M)");
     let mut standby = Standby::new(lab, Route::Push, &["--settle=200ms", "--max-delay=400ms"]);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
@@ -24,11 +25,14 @@ use crate::session::source::SourceRole;
 use crate::session::standing::{Standing, Unheard};
 use crate::transport::{LinkReader, LinkWriter};
 use crate::units::counted;
-use crate::watch::{Dirty, MarkError, Now, Pending, Reach, Watcher};
+use crate::watch::{Dirty, Limits, MarkError, Now, Pending, Reach, Watcher};
 
 /// Once something is heard, more is coming: a file that is written to without a pause would wake us
 /// for every write.
 const GATHER: Duration = Duration::from_millis(10);
+
+/// How often it is looked whether the root is still there.
+const ROOT_LOOK: Duration = Duration::from_secs(2);
 
 /// How long it is until a round is tried again that left the two sides different.
 const RETRY: Duration = Duration::from_secs(60);
@@ -53,8 +57,10 @@ pub(crate) struct SourceRounds {
     unsent: Option<SystemTime>,
     /// What was said of it last: saying it again would tell nobody anything.
     lacking: Option<SystemTime>,
-    /// Why it is not watched, until that has been said.
-    unwatched: Option<String>,
+    /// What is to be said of the watch, until it has been.
+    notice: Option<String>,
+    /// When it was looked last whether the root is still there.
+    looked: Instant,
 }
 
 /// What a round reads.
@@ -76,7 +82,7 @@ impl SourceRounds {
             true => Watcher::new().map_err(|err| err.to_string()).map(Some),
             false => Ok(None),
         };
-        let unwatched = watcher.as_ref().err().cloned();
+        let notice = watcher.as_ref().err().cloned();
         SourceRounds {
             watcher: watcher.unwrap_or_default(),
             pending: Pending::new(mirroring.settle, mirroring.max_delay),
@@ -87,7 +93,8 @@ impl SourceRounds {
             pause: RETRY,
             unsent: None,
             lacking: None,
-            unwatched,
+            notice,
+            looked: Instant::now(),
         }
     }
 
@@ -175,6 +182,10 @@ impl SourceRounds {
             if rescan <= now {
                 return Ok(Some(Extent::Full));
             }
+            if self.has_lost_root(rest.role.root) {
+                // The round says what has become of it.
+                return Ok(Some(Extent::Full));
+            }
             if let Some((at, extent)) = self.retry
                 && at <= now
             {
@@ -192,6 +203,16 @@ impl SourceRounds {
                 Woken::Time => {}
             }
         }
+    }
+
+    /// Whether the root is not what it was, of which the kernel says nothing while we hold it open.
+    fn has_lost_root(&mut self, root: &Path) -> bool {
+        if self.looked.elapsed() < ROOT_LOOK {
+            return false;
+        }
+        self.looked = Instant::now();
+        let now = std::fs::metadata(root).map(|meta| (meta.dev(), meta.ino()));
+        !self.standing.is_root(now.ok())
     }
 
     fn between_full_rounds(&self, mirroring: &Mirroring) -> Duration {
@@ -267,7 +288,7 @@ impl SourceRounds {
         for event in events {
             tell(&role, &mut idle, event)?;
         }
-        if let Some(message) = self.unwatched.take() {
+        if let Some(message) = self.notice.take() {
             let warning = Event::Warning(Warning {
                 topic: "watch".to_string(),
                 entries: 0,
@@ -310,11 +331,12 @@ impl SourceRounds {
             None => role.round(reader, writer, &mut self.standing, None),
         };
         if let Some(err) = failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
-            self.unwatched = Some(format!(
+            self.notice = Some(format!(
                 "the source is not watched, but read from time to time: {err}"
             ));
             self.watcher = None;
         }
+        self.warn_of_limit(full);
         // A first copy into nothing reads no tree that could be kept.
         if full && outcome.is_ok() && self.standing.has_scan() {
             self.read_all = Some(began);
@@ -323,6 +345,23 @@ impl SourceRounds {
             elapsed: began.elapsed(),
             ..summary
         })
+    }
+
+    /// Warns before the kernel's limit is reached, of which all processes of a user have a part.
+    fn warn_of_limit(&mut self, full: bool) {
+        let (Some(watcher), Ok(limits)) = (&self.watcher, Limits::read()) else {
+            return;
+        };
+        let marks = watcher.directories();
+        if full && marks.saturating_mul(5) > limits.max_user_watches.saturating_mul(4) {
+            self.notice = Some(format!(
+                "{} are watched, and {} is all that a user may watch: raise \
+                 fs.inotify.max_user_watches, as with `sysctl -w fs.inotify.max_user_watches={}`",
+                counted(marks, "directory", "directories"),
+                limits.max_user_watches,
+                marks.saturating_mul(4)
+            ));
+        }
     }
 
     /// What a round that is over has to tell.
