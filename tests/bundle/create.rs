@@ -259,7 +259,7 @@ fn json_tells_how_large_it_became() {
 
 #[test]
 fn an_interrupted_run_leaves_no_file() {
-    let lab = Lab::with_source("f a random(64M)\n f b random(64M)\n d out");
+    let lab = Lab::with_source("f a random(250M)\n f b random(250M)\n d out");
     let out = lab.path("out");
     fs::create_dir(&out).unwrap();
     let mut running = create_at(&lab, &[], &out.join("bundle")).spawn();
@@ -273,7 +273,7 @@ fn an_interrupted_run_leaves_no_file() {
 
 #[test]
 fn what_a_killed_run_left_goes_with_the_next() {
-    let lab = Lab::with_source("f a random(64M)\n f b random(64M)\n d out");
+    let lab = Lab::with_source("f a random(250M)\n f b random(250M)\n d out");
     let out = lab.path("out");
     fs::create_dir(&out).unwrap();
     let mut running = create_at(&lab, &[], &out.join("bundle")).spawn();

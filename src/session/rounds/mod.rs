@@ -5,7 +5,9 @@
 //! standby: its marker, what others change in it, its former states. Between rounds both rest, a
 //! thread each. A round is an ordinary sync of two trees of which both ends know most already.
 
+mod bandwidth;
 mod destination;
+mod rest;
 mod source;
 mod torn;
 

@@ -10,16 +10,18 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, Result};
-use crate::events::{Event, Phase, RoundEvent, Summary, Warning, WatchMeans};
-use crate::fs::{Dir, LocalTime};
+use crate::events::{Event, RoundEvent, Summary, Warning, WatchMeans};
+use crate::fs::Dir;
 use crate::manifest::scan::Stale;
-use crate::options::{Mirroring, SyncOptions};
+use crate::options::Mirroring;
 use crate::path::RelPath;
 use crate::protocol::frame::decode_message;
 use crate::protocol::idle::{Idle, Woken};
-use crate::protocol::message::{FromDestination, FromSource};
+use crate::protocol::message::FromSource;
 use crate::session::root::SourceRoot;
 use crate::session::rounds::Wishes;
+use crate::session::rounds::bandwidth::with_bandwidth;
+use crate::session::rounds::rest::{Rest, tell, tell_event};
 use crate::session::rounds::torn::Torn;
 use crate::session::source::SourceRole;
 use crate::session::standing::{Standing, Unheard};
@@ -233,7 +235,9 @@ impl SourceRounds {
         rest.tell(RoundEvent::Began { full })?;
         rest.idle.say(&FromSource::Round {
             full,
-            bandwidth_bytes_per_s: bandwidth(mirroring, rest.role.options, minute_of_the_week()),
+            bandwidth_bytes_per_s: with_bandwidth(mirroring, rest.role.options)
+                .transfer
+                .bandwidth_bytes_per_s,
         })?;
         loop {
             // It may take its time, and the kernel keeps count of so much only.
@@ -500,61 +504,6 @@ fn refuse_file(root: &Path, has_been_read: bool) -> Result<()> {
     }
 }
 
-/// The source between two rounds.
-struct Rest<'a, 'b> {
-    role: &'a SourceRole<'a>,
-    idle: &'a mut Idle<'b, LinkReader, LinkWriter>,
-    wishes: &'a Wishes,
-    /// Whether the other end wishes that all that changed is brought over, and then no more.
-    far_drains: &'a mut bool,
-}
-
-impl Rest<'_, '_> {
-    fn drains(&self) -> bool {
-        self.wishes.is_draining() || *self.far_drains
-    }
-
-    /// Takes what the destination says between rounds; `true` where it is ready for one.
-    fn take(&mut self, message: FromDestination) -> Result<bool> {
-        match message {
-            FromDestination::Ready => return Ok(true),
-            FromDestination::Drain => *self.far_drains = true,
-            FromDestination::Event(event) => self.role.observer.observe(event),
-            FromDestination::Failed(error) => return Err(Error::Remote(error)),
-            _ => return Err(Error::protocol("a message out of place between rounds")),
-        }
-        Ok(false)
-    }
-
-    fn tell(&mut self, event: RoundEvent) -> Result<()> {
-        tell(self.role, self.idle, event)
-    }
-}
-
-/// Tells who watches, here or through the other end.
-fn tell(
-    role: &SourceRole<'_>,
-    idle: &mut Idle<'_, LinkReader, LinkWriter>,
-    event: RoundEvent,
-) -> Result<()> {
-    if let RoundEvent::Began { full: true } = event {
-        tell_event(role, idle, Event::Phase(Phase::Scanning))?;
-    }
-    tell_event(role, idle, Event::Round(event))
-}
-
-fn tell_event(
-    role: &SourceRole<'_>,
-    idle: &mut Idle<'_, LinkReader, LinkWriter>,
-    event: Event,
-) -> Result<()> {
-    if role.forwards {
-        return idle.say(&FromSource::Event(event));
-    }
-    role.observer.observe(event);
-    Ok(())
-}
-
 fn stale(dirty: &Dirty) -> Stale {
     let mut stale = Stale::default();
     for (path, reach) in dirty.iter() {
@@ -569,28 +518,4 @@ fn stale(dirty: &Dirty) -> Stale {
 fn age_ms(since: SystemTime) -> u64 {
     let age = SystemTime::now().duration_since(since).unwrap_or_default();
     u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The options with the bandwidth of this minute.
-fn with_bandwidth(mirroring: &Mirroring, options: &SyncOptions) -> SyncOptions {
-    let mut options = options.clone();
-    options.transfer.bandwidth_bytes_per_s = bandwidth(mirroring, &options, minute_of_the_week());
-    options
-}
-
-/// The most content bytes a second at a minute of the week. Before the first entry the last one of
-/// the week before holds.
-fn bandwidth(mirroring: &Mirroring, options: &SyncOptions, minute: u16) -> Option<u64> {
-    let table = &mirroring.bandwidth_by_minute;
-    let now = table.iter().rev().find(|(from, _)| *from <= minute);
-    match now.or(table.last()) {
-        Some((_, limit)) => *limit,
-        None => options.transfer.bandwidth_bytes_per_s,
-    }
-}
-
-/// Minutes since Monday began, by the clock on this host's wall.
-fn minute_of_the_week() -> u16 {
-    let now = LocalTime::at(SystemTime::now());
-    now.map_or(0, |now| u16::from(now.weekday) * 24 * 60 + now.minute)
 }
