@@ -45,8 +45,18 @@ struct Tracked {
     touched: HashSet<Inode>,
     /// Of them, those that had changed meanwhile: their other names have to be read as well.
     moved: HashSet<Inode>,
-    /// Files that have other names outside of the tree, and how many names.
-    elsewhere: HashMap<Inode, u32>,
+    /// Files that have other names outside of the tree.
+    elsewhere: HashMap<Inode, Elsewhere>,
+}
+
+/// A file with names outside of the tree, as it was when all of the tree had been read last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Elsewhere {
+    /// How many names it had.
+    names: u32,
+    /// Which of them lie within, as a part of their sum: of a single one nothing else is kept, and
+    /// a second that comes in must not pass for it.
+    within: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -163,8 +173,8 @@ impl Links {
     }
 
     /// Whether a file was read that has more names than are known: the others may be in directories
-    /// that heard nothing of it. Asks once for each such file; when all of the tree has been read,
-    /// they are outside of it.
+    /// that heard nothing of it. Asks once for each such file and its names in the tree; when all of
+    /// the tree has been read, the others are outside of it.
     pub fn has_unknown_names(&self) -> bool {
         let mut groups = self.lock();
         let Groups {
@@ -176,11 +186,15 @@ impl Links {
         let mut unknown = false;
         for inode in std::mem::take(&mut tracked.touched) {
             let names = tracked.seen.get(&inode).map_or(0, |seen| seen.nlink);
-            let members = by_inode.get(&inode).map_or(0, |group| group.members);
-            if members == 0 || members >= names {
-                tracked.elsewhere.remove(&inode);
-            } else {
-                unknown |= tracked.elsewhere.insert(inode, names) != Some(names);
+            match by_inode.get(&inode) {
+                Some(group) if group.members < names => {
+                    let within = group.sum[0];
+                    let now = Elsewhere { names, within };
+                    unknown |= tracked.elsewhere.insert(inode, now) != Some(now);
+                }
+                _ => {
+                    tracked.elsewhere.remove(&inode);
+                }
             }
         }
         unknown

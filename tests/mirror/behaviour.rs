@@ -488,6 +488,26 @@ fn a_generation_keeps_what_was_deleted_at_the_source() {
 }
 
 #[test]
+fn a_file_that_a_generation_shares_becomes_a_link() {
+    let mut standby = Standby::here(SMALL, &["--keep=10m:1s"]);
+    standby.wait_for("one is kept", |status| {
+        let kept = status["generations"].as_array();
+        kept.is_some_and(|all| !all.is_empty())
+    });
+    // When all is read again, each file of the standby has a name that is no part of it.
+    standby.stop();
+    standby.start();
+    standby.settle();
+    let at = |name: &str| standby.lab.src.join(name);
+    fs::create_dir(at("other")).unwrap();
+    fs::hard_link(at("dir/b"), at("other/b")).unwrap();
+    standby.settle();
+    standby.assert_same();
+    standby.assert_agreed();
+    standby.stop();
+}
+
+#[test]
 fn without_a_watch_changes_are_found_by_the_interval() {
     let mut standby = Standby::here(SMALL, &["--interval=1s"]);
     assert_eq!(standby.status()["watch"]["means"], "interval");
