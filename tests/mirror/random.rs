@@ -18,8 +18,15 @@ use crate::common::tree::Noise;
 use crate::needs;
 use crate::standby::Standby;
 
-/// The standby's disk: room for the bounds of the churner, twice.
-const DISK: &str = "size=96m,nr_inodes=100k";
+/// The standby's disk: room for the bounds of the churner, twice, and for what generations keep.
+const DISK: &str = "size=192m,nr_inodes=100k";
+
+/// What a mirror is told. With every other seed it keeps generations: hard links, as this disk
+/// shares no blocks.
+const SETTINGS: [&[&str]; 2] = [
+    &["--max-delete=100%"],
+    &["--max-delete=100%", "--keep=4s:2s"],
+];
 
 const START: &str =
     "f a 'text' @5\n d dir @6\n f dir/b random(9000) @7\n l c -> a @8\n h dir/d = a";
@@ -70,7 +77,8 @@ fn run(route: Route, seed: u64, time: Duration) {
             burst: 400,
         },
     );
-    let mut standby = Standby::new(lab, route, &["--max-delete=100%"]);
+    let settings = SETTINGS[seed as usize % SETTINGS.len()];
+    let mut standby = Standby::new(lab, route, settings);
     standby.start();
     let mut random = Noise::seeded(&(!seed).to_le_bytes());
     let began = Instant::now();
