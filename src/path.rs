@@ -126,6 +126,11 @@ impl RelPath {
         Some(RelPath(self.0[..cut].to_vec()))
     }
 
+    /// This path and the directories that it lies in, upwards; the root is the last.
+    pub fn ancestors(&self) -> impl Iterator<Item = RelPath> {
+        std::iter::successors(Some(self.clone()), RelPath::parent)
+    }
+
     /// The last component; `None` for the root.
     pub fn file_name(&self) -> Option<Name> {
         let last = self.0.rsplit(|&b| b == b'/').next()?;
@@ -275,6 +280,17 @@ mod tests {
         assert_eq!(RelPath::root().parent(), None);
         assert_eq!(RelPath::root().file_name(), None);
         assert_eq!(RelPath::new(b"a").unwrap().parent(), Some(RelPath::root()));
+    }
+
+    #[test]
+    fn ancestors_begin_with_the_path_and_end_with_the_root() {
+        let path = RelPath::new(b"a/b").unwrap();
+        let found: Vec<_> = path.ancestors().collect();
+        assert_eq!(
+            found,
+            [path.clone(), path.parent().unwrap(), RelPath::root()]
+        );
+        assert_eq!(RelPath::root().ancestors().count(), 1);
     }
 
     #[test]

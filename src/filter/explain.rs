@@ -27,8 +27,7 @@ impl Rules {
     /// Rules from per-directory files count only as far as these rules have
     /// [entered](Self::enter).
     pub fn explain(&self, path: &RelPath, is_dir: bool, side: Side) -> Explanation<'_> {
-        let mut way: Vec<RelPath> =
-            std::iter::successors(Some(path.clone()), RelPath::parent).collect();
+        let mut way: Vec<RelPath> = path.ancestors().collect();
         let mut explanation = Explanation {
             decided_at: RelPath::root(),
             verdict: Verdict::Include,

@@ -15,6 +15,7 @@ mod hard_links;
 mod lane;
 mod lead;
 mod link;
+mod moved;
 mod moves;
 mod owners;
 mod pending;

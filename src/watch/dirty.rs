@@ -136,5 +136,5 @@ fn top_above(places: &BTreeMap<RelPath, Change>, path: &RelPath) -> Option<RelPa
         let change = places.get(path);
         change.is_some_and(|change| change.reach == Reach::Subtree)
     };
-    std::iter::successors(path.parent(), RelPath::parent).find(is_top)
+    path.ancestors().skip(1).find(is_top)
 }

@@ -57,10 +57,7 @@ impl Marks {
         if tops.is_empty() {
             return;
         }
-        let is_below = |path: &RelPath| {
-            let mut above = std::iter::successors(Some(path.clone()), RelPath::parent);
-            above.any(|path| tops.contains(&path))
-        };
+        let is_below = |path: &RelPath| path.ancestors().any(|at| tops.contains(&at));
         let gone = self.places.extract_if(|_, mark| is_below(&mark.path));
         self.doomed.extend(gone.map(|(wd, _)| wd));
     }

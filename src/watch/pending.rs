@@ -204,10 +204,9 @@ impl Pending {
             let all = self.dirs.get(top).and_then(|waiting| waiting.all);
             all.is_some_and(|change| change.reach == Reach::Subtree)
         };
-        let above = std::iter::successors(Some(dir.clone()), RelPath::parent);
         self.everything.is_some()
             || self.dirs.contains_key(dir)
-            || above.into_iter().any(|top| is_in_tree(&top))
+            || dir.ancestors().any(|top| is_in_tree(&top))
     }
 
     /// The entries that wait, where they are kept apart.

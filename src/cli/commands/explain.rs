@@ -88,7 +88,7 @@ fn with_directory_rules(
         let note = "note: rule files in the tree were not looked at: name its root\n";
         return Ok((rules, note));
     };
-    let mut dirs: Vec<RelPath> = std::iter::successors(path.parent(), RelPath::parent).collect();
+    let mut dirs: Vec<RelPath> = path.ancestors().skip(1).collect();
     dirs.reverse();
     let mut entered = rules;
     for dir in dirs {

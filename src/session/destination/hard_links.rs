@@ -14,7 +14,7 @@ use crate::path::RelPath;
 use crate::protocol::message::{FromDestination, LinkGroup};
 use crate::session::destination::Session;
 use crate::session::destination::compare::Comparer;
-use crate::session::destination::moves::{Moved, ancestors, is_within};
+use crate::session::destination::moved::Moved;
 use crate::session::destination::plan::{Plan, PlannedLink, Relocation, all_new};
 
 impl Session<'_> {
@@ -110,7 +110,7 @@ impl Session<'_> {
         let moved = Moved::of(plan);
         let shared: Vec<_> = shared_files(lister, ours).collect();
         let names = shared.iter().flatten().map(|(path, _)| path);
-        let above: HashSet<RelPath> = names.flat_map(ancestors).collect();
+        let above: HashSet<RelPath> = names.flat_map(RelPath::ancestors).collect();
         let conflicts = plan.conflicts.iter().map(Cow::Borrowed);
         let doomed: HashSet<RelPath> = plan
             .extraneous
@@ -138,7 +138,7 @@ impl Session<'_> {
             for (path, entry) in names {
                 // What was moved has left what goes, even if it comes to stand beneath its name.
                 let now = moved.where_now(&path);
-                if now == path && is_within(&path, |at| doomed.contains(at)) {
+                if now == path && path.ancestors().any(|at| doomed.contains(&at)) {
                     continue;
                 }
                 let path = now;
@@ -280,7 +280,7 @@ impl Trees {
     fn top_of(&self, path: &RelPath) -> Option<RelPath> {
         match self.0.is_empty() {
             true => None,
-            false => ancestors(path).find(|at| self.0.contains(at)),
+            false => path.ancestors().find(|at| self.0.contains(at)),
         }
     }
 

@@ -4,7 +4,6 @@
 //!
 //! Names and times alone prove nothing: unpacked archives give different files the same ones.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use crate::digest::Digest;
@@ -21,6 +20,7 @@ use crate::path::RelPath;
 use crate::protocol::message::FromDestination;
 use crate::session::destination::Session;
 use crate::session::destination::compare::Comparer;
+use crate::session::destination::moved::Moved;
 use crate::session::destination::plan::{Extraneous, FilePlan, NewTree, Plan, Relocation, all_new};
 use crate::session::destination::shifts::{Shift, plan_shifts};
 
@@ -162,8 +162,7 @@ impl Finder<'_> {
     /// A directory of ours with this digest: rather one that is to go than one that stays.
     fn candidate(&self, plan: &Plan, tree: &NewTree) -> Option<NodeId> {
         let nodes = self.digests.get(&tree.deep)?;
-        let goes =
-            |id: &&NodeId| is_within(&self.ours.tree.path(**id), |at| self.going.contains(at));
+        let goes = |id: &&NodeId| self.is_going(&self.ours.tree.path(**id));
         // What makes way for another kind is gone before anything could be copied from it.
         let is_whole = |id: &&NodeId| {
             let path = self.ours.tree.path(**id);
@@ -204,11 +203,16 @@ impl Finder<'_> {
         self.copy_tree(plan, relocation)
     }
 
+    /// Whether an entry of ours is to go, by itself or with a directory that it lies in.
+    fn is_going(&self, path: &RelPath) -> bool {
+        path.ancestors().any(|at| self.going.contains(&at))
+    }
+
     /// Whether an entry of ours is to go and may be renamed away instead.
     fn may_take(&self, from: &RelPath) -> bool {
         self.session.options().delete.is_some()
-            && is_within(from, |at| self.going.contains(at))
-            && !is_within(from, |at| self.taken.contains(at))
+            && self.is_going(from)
+            && !from.ancestors().any(|at| self.taken.contains(&at))
     }
 
     /// Plans the copy of a directory of ours, entry by entry.
@@ -454,7 +458,7 @@ impl Finder<'_> {
         }
         let mut within: HashMap<RelPath, u64> = HashMap::new();
         for moved in &plan.moves {
-            let top = ancestors(&moved.from).find(|at| self.going.contains(at));
+            let top = moved.from.ancestors().find(|at| self.going.contains(at));
             *within.entry(top.unwrap_or_default()).or_default() += moved.entries;
         }
         let left = std::mem::take(&mut plan.extraneous).into_iter();
@@ -467,41 +471,4 @@ impl Finder<'_> {
             })
             .collect();
     }
-}
-
-/// Where entries of ours will be when the moves of a plan are done.
-pub(super) struct Moved(HashMap<RelPath, RelPath>);
-
-impl Moved {
-    /// The moves that are planned so far.
-    pub(super) fn of(plan: &Plan) -> Moved {
-        let moves = plan.moves.iter().map(Cow::into_owned);
-        Moved(moves.map(|moved| (moved.from, moved.to)).collect())
-    }
-
-    /// The same moves undone: where what will be at a path is still.
-    pub(super) fn back(plan: &Plan) -> Moved {
-        let moves = plan.moves.iter().map(Cow::into_owned);
-        Moved(moves.map(|moved| (moved.to, moved.from)).collect())
-    }
-
-    pub(super) fn where_now(&self, path: &RelPath) -> RelPath {
-        let found = ancestors(path).find_map(|from| Some((self.0.get(&from)?, from)));
-        let Some((to, from)) = found else {
-            return path.clone();
-        };
-        let below = &path.as_bytes()[from.as_bytes().len()..];
-        // Both halves are paths, so the whole is one.
-        RelPath::new(&[to.as_bytes(), below].concat()).unwrap_or_else(|_| path.clone())
-    }
-}
-
-/// A path and the directories that it lies in, upwards.
-pub(super) fn ancestors(path: &RelPath) -> impl Iterator<Item = RelPath> {
-    std::iter::successors(Some(path.clone()), RelPath::parent)
-}
-
-/// Whether a path, or a directory that it lies in, is one of a set.
-pub(super) fn is_within(path: &RelPath, holds: impl Fn(&RelPath) -> bool) -> bool {
-    ancestors(path).any(|at| holds(&at))
 }

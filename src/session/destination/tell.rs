@@ -14,7 +14,6 @@ use crate::manifest::scan::root_digest;
 use crate::path::RelPath;
 use crate::protocol::message::Scanned;
 use crate::session::destination::Session;
-use crate::session::destination::moves::ancestors;
 use crate::session::destination::plan::{FilePlan, all_new};
 
 impl Session<'_> {
@@ -138,7 +137,7 @@ impl ToldDirs {
     /// uppermost down.
     fn untold_above(&mut self, path: &RelPath) -> Vec<RelPath> {
         let mut untold = Vec::new();
-        for dir in ancestors(path).skip(1) {
+        for dir in path.ancestors().skip(1) {
             if self.0.contains(&dir) {
                 self.0.extend(untold.iter().cloned());
                 untold.reverse();
