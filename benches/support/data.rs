@@ -125,6 +125,11 @@ pub(crate) fn tree(root: &Path, files: usize, levels: usize, content: Content) {
             );
         }
     }
+    for entry in walkdir::WalkDir::new(root).into_iter().flatten() {
+        if entry.file_type().is_dir() {
+            age_at(entry.path(), 0);
+        }
+    }
 }
 
 /// Adds a thousand files to a tree of `files`, ten in each of a hundred directories.
