@@ -391,7 +391,9 @@ fn move_in(churner: &mut Churner) -> Outcome {
     let from = &outside[at as usize];
     let to = churner.free_path();
     let changed = from.join(OsStr::from_bytes(b"changed-outside"));
-    if !changed.is_dir() {
+    // Names are exchanged too: a FIFO of that one would wait for a reader.
+    let known = changed.symlink_metadata();
+    if known.map_or(true, |known| known.is_file()) {
         fs::write(changed, churner.content())?;
     }
     fs::rename(from, churner.at(&to))?;
