@@ -43,6 +43,7 @@ pub struct SyncOptions {
 
 /// How a state is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum KeepMeans {
     /// By reflinks where the filesystem can, else by hard links.
     Auto,

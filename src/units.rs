@@ -22,17 +22,22 @@ pub fn parse_rate(text: &str) -> Result<u64, String> {
 
 /// Parses a time: seconds, or a whole number with `s`, `m`, `h` or `d`. At least one second.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    parse_seconds(text, "s, m, h or d", "90s or 10m")
+}
+
+/// A time of whole seconds; `units` and `example` are what may be written in its place.
+fn parse_seconds(text: &str, units: &str, example: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| format!("give a whole number with {units}, like {example}"))?;
     let unit = match &text[digits.len()..] {
         "" | "s" => 1,
         "m" => 60,
         "h" => 3600,
         "d" => 86_400,
-        unit => return Err(format!("{unit:?} is no unit: use s, m, h or d")),
+        unit => return Err(format!("{unit:?} is no unit: use {units}")),
     };
-    let number: u64 = digits
-        .parse()
-        .map_err(|_| "give a whole number with s, m, h or d, like 90s or 10m".to_owned())?;
     match number.checked_mul(unit) {
         None => Err("it is too long".to_owned()),
         Some(0) => Err("it must be at least one second".to_owned()),
@@ -42,11 +47,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// Parses a pause: milliseconds (`500ms`), or what [`parse_duration`] takes.
 pub fn parse_pause(text: &str) -> Result<Duration, String> {
+    let (units, example) = ("ms, s, m, h or d", "500ms or 10s");
     match text.strip_suffix("ms").map(str::parse) {
-        None => parse_duration(text),
+        None => parse_seconds(text, units, example),
         Some(Ok(0)) => Err("it must be at least one millisecond".to_owned()),
         Some(Ok(ms)) => Ok(Duration::from_millis(ms)),
-        Some(Err(_)) => Err("give a whole number with ms, s, m, h or d, like 500ms".to_owned()),
+        Some(Err(_)) => Err(format!("give a whole number with {units}, like {example}")),
     }
 }
 
@@ -57,8 +63,9 @@ fn parse_amount(text: &str, default_unit: u64) -> Result<u64, String> {
         _ => (text, 0),
     };
     let digits = number.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let decimal = parse_decimal(digits)?;
     let unit = parse_unit(&number[digits.len()..], default_unit)?;
-    let amount = parse_decimal(digits)?
+    let amount = decimal
         .scaled(unit)
         .checked_add(offset)
         .filter(|&amount| amount >= 0)
@@ -190,6 +197,21 @@ mod tests {
         assert_eq!(parse_rate("100"), Ok(102_400));
         assert_eq!(parse_rate("1.5m"), Ok(3 << 19));
         assert_eq!(parse_rate("0"), Ok(0));
+    }
+
+    #[test]
+    fn what_is_no_amount_is_told_what_it_may_be() {
+        for (said, part) in [
+            (parse_size("abc").map(drop), "give a number with a unit"),
+            (parse_size("1x").map(drop), "\"x\" is no unit: use B, K"),
+            (parse_duration("abc").map(drop), "whole number with s, m"),
+            (parse_duration("5x").map(drop), "\"x\" is no unit: use s, m"),
+            (parse_pause("abc").map(drop), "whole number with ms, s, m"),
+            (parse_pause("5x").map(drop), "\"x\" is no unit: use ms, s"),
+        ] {
+            let why = said.unwrap_err();
+            assert!(why.contains(part), "{why}");
+        }
     }
 
     #[test]

@@ -129,11 +129,14 @@ fn every_command_has_a_manual_page() {
         (&["man"][..], ".TH cutover 1"),
         (&["man", "sync"], ".TH cutover-sync 1"),
         (&["man", "verify"], ".TH cutover-verify 1"),
+        (&["man", "plan", "init"], ".TH cutover-plan-init 1"),
     ] {
         let page = printed(args);
         assert!(page.contains(title), "{args:?}:\n{page}");
     }
     assert!(refused(&["man", "no-such"]).contains("sync, diff, verify"));
+    assert!(refused(&["man", "plan", "no-such"]).contains("init, show, check"));
+    assert!(refused(&["man", "sync", "no-such"]).contains("sync has no commands"));
 }
 
 #[test]
@@ -150,6 +153,7 @@ fn options_that_name_defaults_are_refused_with_a_tip() {
         (&["sync", "-avzP", "--delete", "a", "b"], are("-a, -P")),
         (&["sync", "a", "b", "-rt", "-va", "-t"], are("-r, -t, -a")),
         (&["sync", "--partial", "a", "b"], is("--partial")),
+        (&["sync", "--archive", "a", "b"], is("--archive")),
         (&["verify", "-az", "a", "b"], are("-a, -z")),
         // What follows is -e's value.
         (&["sync", "-ae", "ssh", "a", "b"], is("-a")),
@@ -223,6 +227,45 @@ fn a_manifest_is_of_a_directory() {
     assert!(said.contains("Cargo.toml is no directory"), "{said}");
     let said = refused(&["manifest", "host:/srv"]);
     assert!(said.contains("run cutover manifest there"), "{said}");
+}
+
+#[test]
+fn a_root_that_is_not_there_is_told_in_the_systems_words() {
+    let output = cutover(&["generations", "list", "/nonexistent/root"]);
+    assert_eq!(output.status.code(), Some(3));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let words = "cannot open /nonexistent/root: No such file or directory";
+    assert!(said.contains(words), "{said}");
+}
+
+#[test]
+fn a_dry_run_of_a_switch_takes_no_option_that_it_would_not_heed() {
+    for option in [
+        "--until=keep",
+        "--done=doctor",
+        "--redo=doctor",
+        "--report=x",
+    ] {
+        let said = refused(&["switch", "-n", option, "plan.toml"]);
+        assert!(said.contains("cannot be used with"), "{option}: {said}");
+    }
+}
+
+#[test]
+fn a_mirror_that_is_refused_its_page_was_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    std::fs::create_dir(path("src")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_cutover"))
+        .arg("mirror")
+        .args([path("src"), path("dst")])
+        .arg("--listen=0.0.0.0:0")
+        .env("XDG_STATE_HOME", path("state"))
+        .env("XDG_RUNTIME_DIR", path("run"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(!path("run").exists() && !path("state").exists());
 }
 
 #[test]

@@ -118,6 +118,8 @@ fn status_is_served_as_it_is_on_the_board() {
         root.history.clear();
     }
     assert_eq!(told, shown);
+    let means = "\"means\":\"reflink\"";
+    assert!(answer.body.contains(means), "{}", answer.body);
 
     board.root(1).state(State::Waiting, Some("why".to_owned()));
     let told: Status = serde_json::from_str(&get(&page, "/status.json", "").body).unwrap();

@@ -48,6 +48,10 @@ impl Out {
         };
         let shown = path.as_os_str().as_bytes();
         match path.symlink_metadata() {
+            Ok(meta) if meta.is_dir() => Err(Error::Usage(format!(
+                "{} is a directory: name a file in it with -o FILE",
+                escape(shown)
+            ))),
             Ok(_) if *replace == Replace::Allowed => Ok(()),
             Ok(_) => Err(taken(shown)),
             Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),

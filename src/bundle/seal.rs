@@ -64,8 +64,12 @@ impl Recipient {
                 Err(_) => "it is no public key of age, as age-keygen writes them",
             },
         };
-        // The text may be a secret that was given in the wrong place.
-        Err(Error::Usage(format!("a recipient cannot be read: {why}")))
+        // Any other text may be a secret that was given in the wrong place.
+        let which = match text.starts_with("age1") {
+            true => format!("the recipient {}", escape(text.as_bytes())),
+            false => "a recipient".to_owned(),
+        };
+        Err(Error::Usage(format!("{which} cannot be read: {why}")))
     }
 
     /// Reads public keys, one on a line; empty lines and those that begin with `#` are skipped.

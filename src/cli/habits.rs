@@ -12,7 +12,7 @@ use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 const LETTERS: &str = "aAXHrlptgoDSzP";
 
 /// Long names of the same.
-const NAMES: [&str; 1] = ["--partial"];
+const NAMES: [&str; 3] = ["--archive", "--partial", "--recursive"];
 
 /// The commands that a habit from rsync leads to.
 const COMMANDS: [&str; 3] = ["sync", "diff", "verify"];

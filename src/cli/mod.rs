@@ -29,13 +29,13 @@ pub use exit::exit_code;
 
 /// What the help says after the commands.
 const AFTER_HELP: &str = "\
-SRC and DST are directories, local or [USER@]HOST:PATH. What is in SRC comes to be in DST, with \
-or without a slash at the end.
+SRC and DST are directories or single files, local or [USER@]HOST:PATH. What is in a directory \
+SRC comes to be in DST, with or without a slash at the end.
 
 Exit codes:
   0    done; for diff and verify: no difference
-  1    diff and verify: the two sides differ, or a bundle and its manifest; status: a mirror needs
-       attention, or there is none
+  1    diff and verify: the two sides differ, or two generations, or a bundle and its manifest;
+       status: a mirror needs attention, or there is none
   2    the command line or the plan makes no sense, or not with what is there
   3    some entries failed, and the rest is done; or the run could not begin or go on
   4    some entries changed while they were copied; the rest is done

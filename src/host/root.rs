@@ -34,17 +34,19 @@ pub(super) fn absolute(root: &str) -> Result<&Path> {
 
 /// Opens a root, if it is there.
 pub(super) fn find(root: &str) -> Result<Option<Root>> {
-    let path = absolute(root)?.to_path_buf();
-    match Dir::open_root(&path) {
-        Ok(dir) => Ok(Some(Root { dir, path })),
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(err) => Err(Error::io("open", path.as_os_str().as_bytes(), err)),
+    match opened(root) {
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
     }
 }
 
 /// Opens a root that must be there.
 pub(super) fn opened(root: &str) -> Result<Root> {
-    find(root)?.ok_or_else(|| Error::io("open", root, io::Error::from(io::ErrorKind::NotFound)))
+    let path = absolute(root)?.to_path_buf();
+    match Dir::open_root(&path) {
+        Ok(dir) => Ok(Root { dir, path }),
+        Err(err) => Err(Error::io("open", path.as_os_str().as_bytes(), err)),
+    }
 }
 
 impl Root {

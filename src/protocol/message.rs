@@ -267,9 +267,9 @@ impl RootIdentity {
         let (from, to) = (self.chain.first()?, destination.chain.first()?);
         if self.boot != destination.boot {
             None
-        } else if from == to && destination.exists {
+        } else if from == to && self.exists && destination.exists {
             Some("source and destination are the same directory")
-        } else if destination.chain.contains(from) {
+        } else if destination.chain.contains(from) && self.exists {
             Some("the destination is inside the source")
         } else if self.chain.contains(to) && destination.exists {
             Some("the source is inside the destination")
@@ -504,6 +504,36 @@ pub struct Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_there_holds_nothing_and_is_in_what_is_above_it() {
+        let at = |exists, chain: &[u64]| RootIdentity {
+            boot: "a".to_owned(),
+            chain: chain.iter().map(|inode| (1, *inode)).collect(),
+            exists,
+        };
+        let (held, beside) = (at(true, &[3, 2, 1]), at(true, &[2, 1]));
+        assert_eq!(
+            beside.overlap(&held),
+            Some("the destination is inside the source")
+        );
+        assert_eq!(
+            held.overlap(&beside),
+            Some("the source is inside the destination")
+        );
+        // Two that are not there, in one directory.
+        let missing = at(false, &[2, 1]);
+        assert_eq!(missing.overlap(&missing), None);
+        assert_eq!(missing.overlap(&held), None);
+        assert_eq!(
+            missing.overlap(&beside),
+            Some("the source is inside the destination")
+        );
+        assert_eq!(
+            beside.overlap(&missing),
+            Some("the destination is inside the source")
+        );
+    }
 
     #[test]
     fn bulky_messages_are_known_by_their_beginning() {

@@ -121,6 +121,12 @@ impl<'a> Conductor<'a> {
     /// What the step said that failed, with which side is live and what can be done. Where the
     /// plan says so, the way back has been gone by then.
     pub fn switch(&mut self, order: &Order) -> Result<()> {
+        if let (Some((step, _)), false) = (order.settled.first(), order.resume) {
+            return Err(Error::Usage(format!(
+                "nothing is said of `{}` where a switch begins: it goes with --resume",
+                step.name()
+            )));
+        }
         let mut journal = match order.resume {
             true => Journal::open(self.loaded, &self.resolved)?,
             false => Journal::create(self.loaded, &self.resolved)?,
@@ -138,6 +144,7 @@ impl<'a> Conductor<'a> {
                 self.loaded.path.display()
             )));
         }
+        refuse_idle_words(order, &journal)?;
         journal.heading().frame.hold(&mut self.resolved);
         let outcome = self.go_through(order, &mut journal);
         self.report.read(&journal);
@@ -177,6 +184,7 @@ impl<'a> Conductor<'a> {
                 "this switch was rolled back already: the source is the live side".into(),
             ));
         }
+        refuse_idle_words(order, &journal)?;
         journal.heading().frame.hold(&mut self.resolved);
         self.undo(order, &mut journal)
             .map_err(|err| self.with_way_out(&journal, err))
@@ -281,9 +289,7 @@ impl<'a> Conductor<'a> {
         }
         let settled = order.settled.iter().find(|(settled, _)| *settled == step);
         match settled {
-            Some((_, Settled::Done))
-                if step.again() == Again::Never || SETTLED_BY_HAND.contains(&step) =>
-            {
+            Some((_, Settled::Done)) if can_be_said_done(step) => {
                 journal.note(Some(step), What::Ended, Some("said to be done".into()))?;
                 Ok(true)
             }
@@ -396,6 +402,29 @@ fn is_rehearsal(order: &Order, steps: &[Step]) -> bool {
 
 fn uses_copy(journal: &Journal) -> bool {
     USES_COPY.iter().any(|step| journal.has_begun(*step))
+}
+
+/// Refuses what a person says of a step where it would change nothing: that person believes
+/// something else of the switch than what is so.
+fn refuse_idle_words(order: &Order, journal: &Journal) -> Result<()> {
+    for (step, word) in &order.settled {
+        let name = step.name();
+        let why = match journal.last(*step).map(|last| last.what) {
+            None => format!("`{name}` was not begun"),
+            Some(What::Ended) => format!("`{name}` has ended"),
+            Some(_) if *word == Settled::Done && !can_be_said_done(*step) => {
+                format!("`{name}` is taken again in any case")
+            }
+            Some(_) => continue,
+        };
+        return Err(Error::Usage(format!("{why}: leave out what is said of it")));
+    }
+    Ok(())
+}
+
+/// Whether a person's word that a step did its work counts.
+fn can_be_said_done(step: Step) -> bool {
+    step.again() == Again::Never || SETTLED_BY_HAND.contains(&step)
 }
 
 /// Refuses to take a step again that was begun, unless doing it twice is doing it once.

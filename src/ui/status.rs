@@ -139,6 +139,8 @@ fn root_rows(out: &mut Out, root: &RootStatus, now: SystemTime, colours: Colours
 fn watch(root: &RootStatus) -> String {
     let totals = &root.totals;
     let means = match root.watch.means {
+        // Until its first round a root is watched by nothing.
+        WatchMeans::Interval if totals.rounds == 0 => "not yet".to_owned(),
         WatchMeans::Inotify => counted(root.watch.directories, "directory", "directories"),
         WatchMeans::Interval => "none: all is read from time to time".to_owned(),
     };
@@ -316,6 +318,21 @@ app (/etc/app.toml, running for 2 h 00 min as process 77)
         let expected = "app/data: waiting, agreed 2026-11-18T11:06:38Z, 9 paths of drift: \
                         new: no route to host";
         assert_eq!(lines, [expected]);
+    }
+
+    #[test]
+    fn how_a_root_is_watched_is_not_said_before_it_is() {
+        let mut status = status();
+        let root = &mut status.roots[0];
+        root.watch = Watch {
+            means: WatchMeans::Interval,
+            directories: 0,
+        };
+        let text = status_text(&[status.clone()], now(), Colours::None);
+        assert!(text.contains("watch     not yet\n"), "{text}");
+        status.roots[0].totals.rounds = 1;
+        let text = status_text(&[status], now(), Colours::None);
+        assert!(text.contains("watch     none: all is read"), "{text}");
     }
 
     #[test]

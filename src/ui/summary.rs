@@ -214,7 +214,7 @@ fn trouble_rows(summary: &Summary, tally: &Tally) -> Vec<String> {
             .into_iter()
             .map(|((side, act), n)| {
                 let act = super::printable(act);
-                format!("{} could not {act} at the {}", count(n), side.noun())
+                format!("cannot {act} {} at the {}", count(n), side.noun())
             })
             .collect();
         rows.push(row(

@@ -243,7 +243,7 @@ fn troubles_go_to_standard_error_and_are_summed_up() {
     let (out, err) = show(view(Act::Sync), events, Ok(done));
     assert!(
         out.contains(
-            "failed    3 entries: 2 could not read at the source, 1 could not open at the source\n\
+            "failed    3 entries: cannot read 2 at the source, cannot open 1 at the source\n\
              unsettled 1 entry changed during the run (run again to catch up)\n"
         ),
         "{out}"

@@ -45,6 +45,15 @@ fn a_file_that_is_there_is_kept_unless_forced() {
 }
 
 #[test]
+fn a_directory_is_no_place_of_a_bundle_even_if_forced() {
+    let lab = Lab::with_source("f a 'x'");
+    for force in [&[][..], &["--force"]] {
+        let run = create_at(&lab, force, &lab.path("."));
+        run.code(2).says("is a directory: name a file in it");
+    }
+}
+
+#[test]
 fn secrets_are_not_written_in_plain() {
     for secret in [
         "f deep/token 'x' 0600",

@@ -319,7 +319,7 @@ fn a_standby_of_another_source_is_refused() {
     let mirror = standby.lab.cutover(["mirror"]);
     let outcome = mirror.args([&other, &standby.lab.dst]).run();
     assert!(!outcome.status.success(), "{outcome}");
-    outcome.says("is the standby of").says("/src");
+    outcome.says("is the standby of").says("/src; to make it");
     assert_eq!(Dump::of(&standby.lab.dst), kept);
 }
 

@@ -65,6 +65,26 @@ fn a_rehearsal_until_a_step_that_the_plan_lacks_goes_no_further() {
 }
 
 #[test]
+fn a_word_that_would_change_nothing_is_refused() {
+    let site = Site::with_gateway();
+    let plan = site.plan("");
+    site.cutover("switch --done stop", &plan)
+        .code(2)
+        .says("it goes with --resume");
+    site.cutover("rollback", &plan).code(2);
+    site.cutover("switch --until keep", &plan).ok();
+    for (words, why) in [
+        ("--done stop", "`stop` was not begun"),
+        ("--redo keep", "`keep` has ended"),
+        ("--done unfence", "`unfence` was not begun"),
+    ] {
+        let said = site.cutover(&format!("switch --resume {words}"), &plan);
+        said.code(2).says(why);
+    }
+    assert!(site.runs_on(&site.old) && !site.runs_on(&site.new));
+}
+
+#[test]
 fn a_source_that_ran_again_before_the_switch_goes_on_is_copied_again() {
     for last in ["final-sync", "fence"] {
         let site = Site::with_gateway();

@@ -67,6 +67,8 @@ fn an_empty_source_deletes_nothing() {
     let lab = Lab::with_source("d .");
     lab.destination("f a 'x'");
     assert_refused_untouched(&lab, &["--delete"]);
+    let refused = lab.sync(&["--delete"]).code(5);
+    refused.says("1 entry of the destination would be deleted, but the source is empty");
 }
 
 #[test]

@@ -79,7 +79,8 @@ fn a_full_disk_leaves_old_files_intact_and_a_later_run_finishes() {
         lab.sync_via(route, &[]).ok();
         let old = fs::read(lab.dst.join("a-old")).unwrap();
         lab.source("f a-old random(3M) @6\n f big random(16M) @5\n f small 'x' @5");
-        lab.sync_via(route, &[]).code(3).says("o space left");
+        let full = lab.sync_via(route, &[]).code(3);
+        full.says("at the destination: No space left");
         let now = fs::read(lab.dst.join("a-old")).unwrap();
         let is_new = now == fs::read(lab.src.join("a-old")).unwrap();
         assert!(now == old || is_new, "a file was torn by {route:?}");

@@ -122,6 +122,24 @@ fn json_is_one_value_a_line_and_ends_with_the_summary() {
 }
 
 #[test]
+fn the_json_summary_has_the_fields_that_its_page_names() {
+    let lab = everything_differs();
+    let lines = lab.sync(&["--json"]).ok().json_lines();
+    let Some(serde_json::Value::Object(summary)) = lines.last() else {
+        panic!("{lines:?}");
+    };
+    let page = include_str!("../../doc/json.md");
+    let (_, section) = page.split_once("### `summary`").unwrap();
+    let (section, _) = section.split_once("\n### ").unwrap();
+    for field in summary
+        .keys()
+        .filter(|key| !["v", "event"].contains(&key.as_str()))
+    {
+        assert!(section.contains(&format!("`{field}`")), "{field}");
+    }
+}
+
+#[test]
 fn nothing_is_drawn_over_a_prompt_of_the_remote_shell() {
     need("script");
     let lab = Lab::with_source("f a 'x'");

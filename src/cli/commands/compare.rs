@@ -49,11 +49,11 @@ pub(crate) struct VerifyCommand {
 /// What both take.
 #[derive(Clone, Debug, Args)]
 struct Ends {
-    /// Directory as it should be, a path or [USER@]HOST:PATH, or a manifest's file
+    /// Directory or single file as it should be: a path, [USER@]HOST:PATH, or a manifest's file
     #[arg(value_name = "SRC", required_unless_present = "plan")]
     source: Option<OsString>,
 
-    /// Directory that is compared with it: a path or [USER@]HOST:PATH
+    /// Directory or single file that is compared with it: a path or [USER@]HOST:PATH
     #[arg(value_name = "DST", required_unless_present = "plan")]
     destination: Option<OsString>,
 

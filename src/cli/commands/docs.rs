@@ -33,9 +33,9 @@ impl CompletionsCommand {
 /// To read it: cutover man sync | man -l -
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ManCommand {
-    /// Command whose page is written
+    /// Command whose page is written, as in `sync` or `plan init`
     #[arg(value_name = "COMMAND")]
-    command: Option<String>,
+    command: Vec<String>,
 }
 
 impl ManCommand {
@@ -43,10 +43,8 @@ impl ManCommand {
     pub(crate) fn run(&self, mut cli: Command) -> Result<u8, Error> {
         // Gives each subcommand its full name and the settings that it inherits.
         cli.build();
-        let command = match &self.command {
-            None => cli,
-            Some(name) => self.subcommand(&cli, name)?,
-        };
+        let mut names = self.command.iter();
+        let command = names.try_fold(cli, |of, name| subcommand(&of, name))?;
         let mut page = Vec::new();
         Man::new(command)
             .render(&mut page)
@@ -54,19 +52,20 @@ impl ManCommand {
         print(&page)?;
         Ok(0)
     }
+}
 
-    fn subcommand(&self, cli: &Command, name: &str) -> Result<Command, Error> {
-        let commands = || {
-            cli.get_subcommands()
-                .filter(|command| !command.is_hide_set())
-        };
-        let Some(command) = commands().find(|command| command.get_name() == name) else {
-            let names: Vec<_> = commands().map(Command::get_name).collect();
-            return Err(Error::Usage(format!(
-                "there is no command {name:?} to write a page of: name one of {}",
-                names.join(", ")
-            )));
-        };
-        Ok(command.clone())
+/// The command of this name that `of` has.
+fn subcommand(of: &Command, name: &str) -> Result<Command, Error> {
+    let commands = || of.get_subcommands().filter(|one| !one.is_hide_set());
+    if let Some(found) = commands().find(|one| one.get_name() == name) {
+        return Ok(found.clone());
     }
+    let names: Vec<_> = commands().map(Command::get_name).collect();
+    let hint = match names.is_empty() {
+        true => format!("{} has no commands", of.get_name()),
+        false => format!("name one of {}", names.join(", ")),
+    };
+    Err(Error::Usage(format!(
+        "there is no command {name:?} to write a page of: {hint}"
+    )))
 }

@@ -241,16 +241,18 @@ impl MirrorCommand {
         let plan = what.plan.as_ref().map(|plan| plan.display().to_string());
         let mirror = Mirror::new(&what.name, plan, what.roots.clone());
         let requests = mirror.requests();
-        let control = Control::open(&Places::of_user(), &mirror.board(), &requests)?;
+        // What is refused here was no mirror yet, and leaves no word of one.
         let page = match self.service.listen {
             Some(listen) => {
                 let token = self.service.listen_token.as_deref();
-                let page = Page::open(listen, token, mirror.board())?;
-                ui.say(Level::Notice, &format!("http://{}/", page.address()));
-                Some(page)
+                Some(Page::open(listen, token, mirror.board())?)
             }
             None => None,
         };
+        let control = Control::open(&Places::of_user(), &mirror.board(), &requests)?;
+        if let Some(page) = &page {
+            ui.say(Level::Notice, &format!("http://{}/", page.address()));
+        }
         let (pulse, seen) = (mirror.pulse(), AtomicU64::new(u64::MAX));
         let is_alive = move || {
             let now = pulse.load(Ordering::Relaxed);

@@ -26,7 +26,12 @@ pub(crate) struct SwitchCommand {
     resume: bool,
 
     /// Stop after this step, for a rehearsal; --resume goes on from there
-    #[arg(long, value_name = "STEP", value_parser = one_of(&crate::switch::SWITCH))]
+    #[arg(
+        long,
+        value_name = "STEP",
+        value_parser = one_of(&crate::switch::SWITCH),
+        conflicts_with = "dry_run"
+    )]
     until: Option<Step>,
 
     #[command(flatten)]
@@ -52,7 +57,7 @@ struct Run {
     plan: PathBuf,
 
     /// Print the steps with what each would run, and do nothing
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, conflicts_with_all = ["done", "redo", "report"])]
     dry_run: bool,
 
     #[command(flatten)]

@@ -14,8 +14,8 @@ pub(crate) struct OwnershipFlags {
 
     /// Give all entries to USER and GROUP: names or numbers at the destination
     ///
-    /// Either may be left out (`USER`, `USER:` and `:GROUP`). Implies --owner and --group for
-    /// what is given.
+    /// Either may be left out (`USER`, `USER:` and `:GROUP`). Goes before
+    /// --no-owner and --no-group.
     #[arg(long, value_name = "USER:GROUP", value_parser = parse_chown,
           conflicts_with_all = ["usermap", "groupmap"])]
     chown: Option<Chown>,
@@ -23,7 +23,7 @@ pub(crate) struct OwnershipFlags {
     /// Map owners: FROM:TO,... with names, numbers, ranges (0-99) and patterns (*)
     ///
     /// FROM is matched at the source, TO is looked up at the destination; the first rule that
-    /// matches counts. Implies --owner.
+    /// matches counts. Goes before --no-owner.
     #[arg(long, value_name = "RULES", value_parser = parse_map)]
     usermap: Vec<Rules>,
 

@@ -66,7 +66,7 @@ pub(crate) struct RemoteFlags {
 pub(crate) struct ConnectionFlags {
     /// Keep the connection for the next run, for DURATION after this one
     ///
-    /// A number with s, m, h or d: 90s, 10m. Without it the connection ends with the run, or with
+    /// In seconds, or with s, m, h or d: 90s, 10m. Without it the connection ends with the run, or with
     /// a plan after a minute.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     persist: Option<Duration>,

@@ -139,7 +139,7 @@ function list(title, lines, total) {
   ];
 }
 
-const MEANS = { Auto: "automatic", Reflink: "reflinks", HardLink: "hard links", Copy: "copies" };
+const MEANS = { auto: "automatic", reflink: "reflinks", hard_link: "hard links", copy: "copies" };
 
 function generations(kept, now) {
   if (kept.length === 0) return [];

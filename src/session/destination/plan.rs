@@ -13,6 +13,7 @@ use crate::manifest::record::{Entry, RecordRules};
 use crate::options::{Compare, Delete, DeleteLimit};
 use crate::path::RelPath;
 use crate::protocol::message::Scanned;
+use crate::units::counted;
 
 /// Fewer deletions than this are never refused by the built-in guard.
 const GUARD_MIN: u64 = 100;
@@ -174,9 +175,10 @@ impl Plan {
             ),
         };
         if doomed > most {
+            let there = counted(destination_entries, "entry is", "entries are");
             return Err(refused(
                 doomed,
-                &format!("that is more than {rule} ({destination_entries} entries are there)"),
+                &format!("that is more than {rule} ({there} there)"),
                 "look at it with --dry-run -i",
             ));
         }
@@ -186,8 +188,9 @@ impl Plan {
 
 fn refused(doomed: u64, why: &str, advice: &str) -> Error {
     Error::Refused(format!(
-        "{doomed} entries of the destination would be deleted, but {why}; nothing was changed. \
-         If this is right, {advice}, then allow it with --max-delete {doomed}"
+        "{} of the destination would be deleted, but {why}; nothing was changed. \
+         If this is right, {advice}, then allow it with --max-delete {doomed}",
+        counted(doomed, "entry", "entries")
     ))
 }
 

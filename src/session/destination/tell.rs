@@ -100,7 +100,12 @@ impl Session<'_> {
     pub(in crate::session) fn failed(&self, path: &RelPath, failure: Failure) -> Result<()> {
         self.role.cancel.check()?;
         if failure.is_fatal() {
-            return Err(Error::io(failure.act, path.as_bytes(), failure.source));
+            return Err(Error::Failed(format!(
+                "cannot {} {path} at the {}: {}",
+                failure.act,
+                Side::Destination.noun(),
+                failure.source
+            )));
         }
         self.problem(Side::Destination, failure.act, path, &failure.source);
         Ok(())

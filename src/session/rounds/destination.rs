@@ -245,11 +245,15 @@ impl<'a> DestinationRounds<'a> {
     fn refuse_anothers(&self) -> Result<()> {
         match self.found_marker()? {
             Some((_, found)) if found.role == MarkerRole::Standby && !self.is_ours(&found) => {
+                // Without a plan the source stands for it.
+                let plan = match found.plan == found.other {
+                    true => String::new(),
+                    false => format!(", by plan {}", escape(found.plan.as_bytes())),
+                };
                 Err(Error::Refused(format!(
-                    "{} is the standby of {} ({}); to make it another's, remove the file {} in it",
+                    "{} is the standby of {}{plan}; to make it another's, remove the file {} in it",
                     self.role.root.display(),
                     escape(found.other.as_bytes()),
-                    escape(found.plan.as_bytes()),
                     marker_name(),
                 )))
             }
