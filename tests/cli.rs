@@ -33,7 +33,7 @@ fn refused(args: &[&str]) -> String {
 
 #[test]
 fn usage_errors_exit_with_2_and_say_what_to_do() {
-    let cases: [(&[&str], &str); 14] = [
+    let cases: [(&[&str], &str); 15] = [
         (&[], "Usage: cutover"),
         (&["sinc"], "'sync'"),
         (&["sync"], "<SRC>"),
@@ -56,6 +56,7 @@ fn usage_errors_exit_with_2_and_say_what_to_do() {
         (&["sync", "--usermap=x", "a", "b"], "write FROM:TO"),
         (&["sync", "--chmod=u+q", "a", "b"], "as chmod does"),
         (&["sync", "--rehash", "a", "b"], "--checksum"),
+        (&["sync", "--sudo", "a", "b"], "run `sudo cutover` instead"),
         (
             &["verify", "--size-only", "a", "b"],
             "Usage: cutover verify",

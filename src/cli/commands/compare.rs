@@ -166,11 +166,12 @@ impl Ends {
     fn run(&self, mode: Mode, act: Act, options: SyncOptions) -> Result<u8, Error> {
         let (source, destination) = locations(&self.source, &self.destination)?;
         let view = self.view(act, direction(&destination), reach(&source, &destination));
+        let remote = self.remote.between(&source, &destination)?;
         let job = Job {
             source,
             destination,
             options,
-            remote: self.remote.both()?,
+            remote,
             mode,
         };
         observed(mode, view, |observer, cancel| {

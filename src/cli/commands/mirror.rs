@@ -282,11 +282,12 @@ impl MirrorCommand {
                 let (source, destination) = locations(&self.source, &self.destination)?;
                 let source_name = located(&source)?;
                 let name = format!("{source} -> {destination}");
+                let remote = self.remote.between(&source, &destination)?;
                 let job = Job {
                     source,
                     destination,
                     options: self.options()?,
-                    remote: self.remote.both()?,
+                    remote,
                     mode: Mode::Sync,
                 };
                 Ok(What {

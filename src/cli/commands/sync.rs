@@ -105,11 +105,12 @@ impl SyncCommand {
             return Ok(0);
         }
         let view = self.view(direction(&destination), reach(&source, &destination));
+        let remote = self.remote.between(&source, &destination)?;
         let job = Job {
             source,
             destination,
             options: self.options()?,
-            remote: self.remote.both()?,
+            remote,
             mode: Mode::Sync,
         };
         observed(job.mode, view, |observer, cancel| {

@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::error::Error;
 use crate::events::Both;
-use crate::transport::RemoteOptions;
+use crate::transport::{Location, RemoteOptions};
 
 use crate::units::parse_duration;
 
@@ -94,8 +94,27 @@ impl ConnectionFlags {
 }
 
 impl RemoteFlags {
-    /// The options for both ends.
-    pub(crate) fn both(&self) -> Result<Both<RemoteOptions>, Error> {
+    /// The options for both ends of a run between two places.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] when root's rights are asked for where no agent would have them.
+    pub(crate) fn between(
+        &self,
+        source: &Location,
+        destination: &Location,
+    ) -> Result<Both<RemoteOptions>, Error> {
+        let is_all_here = matches!(
+            (source, destination),
+            (Location::Local(_), Location::Local(_))
+        );
+        if self.sudo && is_all_here {
+            return Err(Error::Usage(
+                "--sudo is for the other host, and both paths are on this one: run `sudo cutover` \
+                 instead"
+                    .to_string(),
+            ));
+        }
         let remote = self.remote()?;
         Ok(Both {
             source: remote.clone(),
