@@ -162,14 +162,7 @@ impl Links {
             return Vec::new();
         };
         let moved = std::mem::take(&mut tracked.moved);
-        if moved.is_empty() {
-            return Vec::new();
-        }
-        let holds = |members: &Vec<Member>| members.iter().any(|m| moved.contains(&m.inode));
-        let dirs = tracked.dirs.iter();
-        dirs.filter(|(_, members)| holds(members))
-            .map(|(dir, _)| dir.clone())
-            .collect()
+        tracked.dirs_of(&moved)
     }
 
     /// Whether a file was read that has more names than are known: the others may be in directories
@@ -185,19 +178,35 @@ impl Links {
         };
         let mut unknown = false;
         for inode in std::mem::take(&mut tracked.touched) {
-            let names = tracked.seen.get(&inode).map_or(0, |seen| seen.nlink);
-            match by_inode.get(&inode) {
-                Some(group) if group.members < names => {
-                    let within = group.sum[0];
-                    let now = Elsewhere { names, within };
-                    unknown |= tracked.elsewhere.insert(inode, now) != Some(now);
-                }
-                _ => {
-                    tracked.elsewhere.remove(&inode);
-                }
-            }
+            let now = tracked.elsewhere_now(by_inode, inode);
+            unknown |= now.is_some() && tracked.elsewhere.get(&inode) != now.as_ref();
+            tracked.note_elsewhere(inode, now);
         }
         unknown
+    }
+
+    /// Takes note that all of the tree has been read: what names are not known are outside of it. That
+    /// holds for files that have not changed since before it was read, which is asked of their ctime;
+    /// returns the directories with names of the others, as one may have come where all had been read.
+    pub fn all_was_read(&self, has_rested: impl Fn(Timestamp) -> bool) -> Vec<RelPath> {
+        let mut groups = self.lock();
+        let Groups {
+            by_inode, tracked, ..
+        } = &mut *groups;
+        let Some(tracked) = tracked else {
+            return Vec::new();
+        };
+        let mut late = HashSet::new();
+        for inode in std::mem::take(&mut tracked.touched) {
+            let mut now = tracked.elsewhere_now(by_inode, inode);
+            let changed = tracked.seen.get(&inode).map(|seen| seen.ctime);
+            if now.is_some() && !changed.is_some_and(&has_rested) {
+                late.insert(inode);
+                now = None;
+            }
+            tracked.note_elsewhere(inode, now);
+        }
+        tracked.dirs_of(&late)
     }
 
     /// Asks for no other names of what was read.
@@ -251,6 +260,35 @@ impl Links {
     fn lock(&self) -> MutexGuard<'_, Groups> {
         // A thread that panicked cannot have left a map half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tracked {
+    /// A file with more names than are known of it.
+    fn elsewhere_now(&self, by_inode: &HashMap<Inode, Group>, inode: Inode) -> Option<Elsewhere> {
+        let names = self.seen.get(&inode)?.nlink;
+        let group = by_inode.get(&inode)?;
+        let within = group.sum[0];
+        (group.members < names).then_some(Elsewhere { names, within })
+    }
+
+    fn note_elsewhere(&mut self, inode: Inode, now: Option<Elsewhere>) {
+        match now {
+            Some(now) => self.elsewhere.insert(inode, now),
+            None => self.elsewhere.remove(&inode),
+        };
+    }
+
+    /// The directories that hold names of these files.
+    fn dirs_of(&self, inodes: &HashSet<Inode>) -> Vec<RelPath> {
+        if inodes.is_empty() {
+            return Vec::new();
+        }
+        let holds = |members: &Vec<Member>| members.iter().any(|m| inodes.contains(&m.inode));
+        let dirs = self.dirs.iter();
+        dirs.filter(|(_, members)| holds(members))
+            .map(|(dir, _)| dir.clone())
+            .collect()
     }
 }
 

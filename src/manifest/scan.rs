@@ -11,6 +11,7 @@ mod scanner;
 use std::collections::BTreeSet;
 
 use crate::digest::Digest;
+use crate::entry::Timestamp;
 use crate::error::{Error, Result};
 use crate::events::{Observer, Problem, Side};
 use crate::fs::{Dir, Stat};
@@ -19,7 +20,7 @@ use crate::manifest::record::{Entry, RecordRules};
 use crate::manifest::state::StateUpdate;
 use crate::manifest::tree::{NodeId, Tree};
 use crate::path::{Name, RelPath};
-use scanner::{Job, Scanner, Shared};
+use scanner::{Job, RACY_WINDOW_NS, Scanner, Shared, now};
 
 /// What a scan leaves.
 #[derive(Debug)]
@@ -125,6 +126,7 @@ pub fn scan(
     options: ScanOptions<'_>,
     observer: &dyn Observer,
 ) -> Result<Scan> {
+    let began = now();
     let root = root_row(lister)?;
     let job = Job {
         node: NodeId::ROOT,
@@ -137,8 +139,10 @@ pub fn scan(
     let mut shared = scanner.finish()?;
     shared.tree.node_mut(NodeId::ROOT).inode = (root.stat.dev, root.stat.ino);
     shared.tree.finish();
-    // Of all that was read, no name can be elsewhere in the tree.
-    has_unknown_names(lister);
+    let late = all_was_read(lister, began);
+    if options.mark.is_some() {
+        shared.outdated.extend(late);
+    }
     lister.links.forget_single();
     Ok(shared.into_scan(root, lister))
 }
@@ -151,6 +155,20 @@ fn has_unknown_names(lister: &Lister<'_>) -> bool {
         Side::Destination => {
             lister.links.forget_touched();
             false
+        }
+    }
+}
+
+/// Settles which files have names outside of a tree that has been read since `began`. Returns the
+/// directories of those that changed meanwhile.
+fn all_was_read(lister: &Lister<'_>, began: Timestamp) -> Vec<RelPath> {
+    match lister.side {
+        Side::Source => lister
+            .links
+            .all_was_read(|ctime| !ctime.is_within(RACY_WINDOW_NS, began)),
+        Side::Destination => {
+            lister.links.forget_touched();
+            Vec::new()
         }
     }
 }

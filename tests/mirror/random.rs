@@ -91,7 +91,12 @@ fn run(route: Route, seed: u64, time: Duration) {
         standby.keep_up();
         let settled = catch_unwind(AssertUnwindSafe(|| standby.settle()));
         if let Err(panic) = settled {
-            eprintln!("{route:?}, {}\n{}", told.join("\n"), churner.report());
+            eprintln!(
+                "{route:?}, {}\n{}\ndifferences:\n{}",
+                told.join("\n"),
+                churner.report(),
+                standby.differences().join("\n")
+            );
             resume_unwind(panic);
         }
         let found = standby.differences();

@@ -425,7 +425,7 @@ pub(super) fn rules_key(rules: &RecordRules, fake_super: bool, counted: XattrSel
         .fold(0, |key, &byte| key << 8 | u64::from(byte))
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -3,7 +3,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
 
+use super::super::scanner::RACY_WINDOW_NS;
 use super::super::tests::rules;
 use super::*;
 use crate::events::{Cancel, Side, Silent};
@@ -170,6 +174,8 @@ fn a_file_with_names_outside_has_all_read_once_and_not_again() {
     kept.file("a/1", "one");
     let outside = tempfile::tempdir_in(kept.root.path().parent().unwrap()).unwrap();
     fs::hard_link(kept.at("a/1"), outside.path().join("1")).unwrap();
+    // What has just changed may change while it is read.
+    thread::sleep(Duration::from_nanos(2 * RACY_WINDOW_NS));
     kept.renew(&[]);
     kept.file("b/unheard", "of");
     kept.file("a/2", "two");
@@ -195,6 +201,45 @@ fn a_name_that_comes_in_from_outside_makes_a_file_a_link() {
     assert!(kept.renew(&[""]).0, "moved out");
     fs::rename(&away, kept.at("c")).unwrap();
     assert!(kept.renew(&[""]).0, "moved in again");
+}
+
+#[test]
+fn a_name_that_comes_where_all_has_been_read_is_found_the_next_time() {
+    let mut kept = Kept::new();
+    for dir in ["a", "b"] {
+        kept.dir(dir);
+        kept.file(&format!("{dir}/1"), dir);
+    }
+    let first = Mutex::new(None);
+    // The one that is marked second is listed when the first has been.
+    let link_back = |_: &Dir, path: &RelPath| {
+        let Some(name) = path.file_name() else {
+            return;
+        };
+        let mut first = first.lock().unwrap();
+        match first.take() {
+            None => *first = Some(kept.root.path().join(name.as_os_str())),
+            Some(read) => {
+                let new = kept.root.path().join(name.as_os_str()).join("2");
+                fs::hard_link(read.join("1"), new).unwrap();
+            }
+        }
+    };
+    let scan = with_lister(kept.root.path(), &kept.links, |lister, options| {
+        let options = ScanOptions {
+            threads: 1,
+            mark: Some(&link_back),
+            ..options
+        };
+        scan(lister, options, &Silent).unwrap()
+    });
+    let outdated = scan.outdated.clone();
+    kept.scan = Some(scan);
+    let outdated: Vec<_> = outdated
+        .iter()
+        .map(|dir| dir.as_os_str().to_str().unwrap())
+        .collect();
+    assert!(kept.renew(&outdated).0, "read again: {outdated:?}");
 }
 
 #[test]
