@@ -79,6 +79,9 @@ pub struct Mirroring {
     /// The standby was there before: a root without its marker is not it, but perhaps what it was
     /// mounted on.
     pub goes_on: bool,
+    /// The inode of the source's root when it was mirrored before: another directory is refused.
+    /// Without its device, which may have another number once its host was started again.
+    pub root: Option<u64>,
     /// The most content bytes a second through the week, instead of
     /// [`Transfer::bandwidth_bytes_per_s`]: from which minute of the week, and how many. Sorted; the
     /// week begins on Monday, by the clock of the source's host.
@@ -98,6 +101,7 @@ impl Default for Mirroring {
             name: String::new(),
             source: String::new(),
             goes_on: false,
+            root: None,
             bandwidth_by_minute: Vec::new(),
         }
     }

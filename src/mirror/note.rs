@@ -22,6 +22,8 @@ pub(super) struct Notes<'a> {
     has_drift: AtomicBool,
     /// Whether a connection is new: the next round that ends tells that it goes on.
     is_new: AtomicBool,
+    /// The inode of the source's root.
+    root: Mutex<Option<u64>>,
     wrong: Mutex<Wrong>,
 }
 
@@ -49,6 +51,7 @@ impl<'a> Notes<'a> {
             has_begun: AtomicBool::new(false),
             has_drift: AtomicBool::new(false),
             is_new: AtomicBool::new(false),
+            root: Mutex::default(),
             wrong: Mutex::default(),
         }
     }
@@ -70,6 +73,11 @@ impl<'a> Notes<'a> {
     /// Whether others had changed the standby when it was looked at last.
     pub(super) fn has_drift(&self) -> bool {
         self.has_drift.load(Ordering::Relaxed)
+    }
+
+    /// The inode that the source's root had in the last round that read all of it.
+    pub(super) fn root(&self) -> Option<u64> {
+        *self.root.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What comes next comes over a new connection.
@@ -135,6 +143,9 @@ impl<'a> Notes<'a> {
                     entries: generation.entries,
                 });
                 self.board.generations(all.collect());
+            }
+            RoundEvent::Root(inode) => {
+                *self.root.lock().unwrap_or_else(PoisonError::into_inner) = Some(*inode);
             }
         }
     }

@@ -269,6 +269,7 @@ impl Runner<'_> {
             // The marker is put up after the first round, for certain before the second.
             let mirroring = Mirroring {
                 goes_on: rounds > parted_after + 1,
+                root: self.notes.root(),
                 ..self.root.mirroring.clone()
             };
             let outcome = run_rounds(

@@ -33,6 +33,8 @@ pub(crate) struct Standing {
     pub(crate) has_met: bool,
     kept: Option<Kept>,
     root: Option<(u64, u64)>,
+    /// The inode that the root must have, whoever kept it in mind.
+    expected: Option<u64>,
 }
 
 /// What becomes of changes that nobody had told of.
@@ -52,12 +54,18 @@ struct Kept {
 }
 
 impl Standing {
-    /// Of a session of many rounds.
-    pub(crate) fn of_rounds() -> Standing {
+    /// Of a session of many rounds, with the inode of its root where there was one before.
+    pub(crate) fn of_rounds(expected: Option<u64>) -> Standing {
         Standing {
             stays: true,
+            expected,
             ..Standing::default()
         }
+    }
+
+    /// The inode of the root, once it was met.
+    pub(crate) fn root_inode(&self) -> Option<u64> {
+        self.root.map(|(_, inode)| inode)
     }
 
     /// Whether there will be other rounds.
@@ -72,7 +80,8 @@ impl Standing {
             .stat_self()
             .map_err(|err| Error::io("look at", shown.as_bytes(), err))?;
         let now = (stat.dev, stat.ino);
-        if self.stays && *self.root.get_or_insert(now) != now {
+        let is_expected = self.expected.is_none_or(|inode| inode == stat.ino);
+        if self.stays && !(is_expected && *self.root.get_or_insert(now) == now) {
             return Err(Error::Refused(format!(
                 "{shown} is another directory than it was: something was mounted, unmounted or moved \
                  there; bring the former back, or start the mirror anew"

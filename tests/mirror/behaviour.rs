@@ -572,3 +572,26 @@ fn a_program_runs_a_mirror_and_stops_it() {
     requests.stop();
     assert_eq!(run.join().unwrap().unwrap(), Ended::Stopped);
 }
+
+#[test]
+fn a_source_that_is_another_directory_leaves_the_standby_as_it_is() {
+    for route in [Route::Local, Route::Push, Route::Pull, Route::Relay] {
+        let mut standby = Standby::new(Lab::with_source(SMALL), route, &[]);
+        standby.start();
+        standby.settle();
+        let kept = Dump::of(&standby.lab.dst);
+        let aside = standby.lab.path("aside");
+        fs::rename(&standby.lab.src, &aside).unwrap();
+        tree(&standby.lab.src, "f another 'one'");
+        let status = standby.wait_for("it waits", is_waiting);
+        assert!(reason(&status).contains("another directory"), "{status}");
+        // Until after several attempts.
+        thread::sleep(Duration::from_secs(4));
+        assert_eq!(Dump::of(&standby.lab.dst), kept, "{route:?}");
+        fs::remove_dir_all(&standby.lab.src).unwrap();
+        fs::rename(&aside, &standby.lab.src).unwrap();
+        standby.settle();
+        standby.assert_same();
+        standby.stop();
+    }
+}

@@ -88,7 +88,7 @@ impl SourceRounds {
         SourceRounds {
             watcher: watcher.unwrap_or_default(),
             pending: Pending::new(mirroring.settle, mirroring.max_delay),
-            standing: Standing::of_rounds(),
+            standing: Standing::of_rounds(mirroring.root),
             torn: Torn::default(),
             read_all: None,
             retry: None,
@@ -376,7 +376,8 @@ impl SourceRounds {
         dirty: &Dirty,
         full: bool,
     ) -> Vec<RoundEvent> {
-        let mut events = Vec::new();
+        let root = self.standing.root_inode().filter(|_| full);
+        let mut events: Vec<_> = root.map(RoundEvent::Root).into_iter().collect();
         if full && self.standing.has_scan() {
             events.push(match &self.watcher {
                 Some(watcher) => RoundEvent::Watching {
