@@ -595,3 +595,23 @@ fn a_source_that_is_another_directory_leaves_the_standby_as_it_is() {
         standby.stop();
     }
 }
+
+#[test]
+fn a_mirror_whose_door_was_removed_ends_well() {
+    let mut standby = Standby::here(SMALL, &[]);
+    let doors = standby.lab.cutover(["status"]).ok();
+    doors.says("watching");
+    let mut removed = 0;
+    for entry in walkdir::WalkDir::new(standby.lab.path("")) {
+        let path = entry.unwrap().into_path();
+        if path.extension().is_some_and(|end| end == "sock") {
+            fs::remove_file(path).unwrap();
+            removed += 1;
+        }
+    }
+    assert_eq!(removed, 1);
+    standby.stop();
+    let status = standby.status();
+    assert_eq!(status["state"], "stopped", "{status}");
+    assert!(status["reason"].is_null(), "{status}");
+}
