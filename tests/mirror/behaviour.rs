@@ -615,3 +615,17 @@ fn a_mirror_whose_door_was_removed_ends_well() {
     assert_eq!(status["state"], "stopped", "{status}");
     assert!(status["reason"].is_null(), "{status}");
 }
+
+#[test]
+fn what_could_not_be_brought_over_counts_as_lag() {
+    let lab = Lab::with_source("f a 'text'\n f b 'text'");
+    lab.destination("f a/in/the/way 'x'");
+    let mut standby = Standby::new(lab, Route::Local, &["--no-delete"]);
+    standby.start();
+    let status = standby.wait_for("its first round is over", |status| {
+        status["state"] == "watching"
+    });
+    assert_eq!(status["problems_total"], 1, "{status}");
+    assert!(status["oldest_change_ms"].is_u64(), "{status}");
+    standby.stop();
+}

@@ -407,10 +407,14 @@ impl SourceRounds {
         }
         let same = summary.is_complete() && summary.destination_digest == summary.digest;
         self.retry = self.retry_after(role, &summary, same);
-        self.unsent = match summary.problems {
-            0 => None,
-            _ => [self.unsent, dirty.oldest()].into_iter().flatten().min(),
+        self.unsent = match summary.is_complete() {
+            true => None,
+            false => [self.unsent, dirty.oldest()].into_iter().flatten().min(),
         };
+        if !summary.is_complete() {
+            // Of what nobody told it is known since now.
+            self.unsent.get_or_insert_with(SystemTime::now);
+        }
         events.push(RoundEvent::Ended {
             agreed: summary.digest.filter(|_| same),
             summary: Box::new(summary),
