@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+
 use super::super::tests::rules;
 use super::*;
 use crate::events::{Cancel, Side, Silent};
@@ -195,6 +197,25 @@ fn a_name_that_comes_in_from_outside_makes_a_file_a_link() {
     assert!(kept.renew(&[""]).0, "moved out");
     fs::rename(&away, kept.at("c")).unwrap();
     assert!(kept.renew(&[""]).0, "moved in again");
+}
+
+#[test]
+fn a_directory_that_can_be_read_again_is_known_again() {
+    let mut kept = Kept::new();
+    kept.dir("a/locked");
+    kept.file("a/locked/1", "one");
+    // Without these even root may not read what its mode forbids; the rights are this thread's.
+    let rights = capabilities(None).unwrap();
+    let mut fewer = rights;
+    fewer.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+    let locked = kept.at("a/locked");
+    let set_mode = |mode| fs::set_permissions(&locked, fs::Permissions::from_mode(mode)).unwrap();
+    set_mode(0o000);
+    set_capabilities(None, fewer).unwrap();
+    kept.renew(&[]);
+    set_capabilities(None, rights).unwrap();
+    set_mode(0o700);
+    assert!(kept.renew(&["a"]).0);
 }
 
 #[test]
