@@ -409,6 +409,23 @@ fn a_plans_roots_are_mirrored_and_a_changed_plan_is_read_again() {
 }
 
 #[test]
+fn the_unit_of_a_plan_may_write_to_its_standbys() {
+    let lab = Lab::with_source(SMALL);
+    tree(&lab.path("one"), SMALL);
+    let plan = plan(&lab, &["one"]);
+    let mirror = lab.cutover(["mirror", "--print-systemd", "--plan"]);
+    let unit = mirror.args([plan]).ok().stdout;
+    for (word, root) in [
+        ("ReadWritePaths", "one-standby"),
+        ("RequiresMountsFor", "one-standby"),
+        ("RequiresMountsFor", "one"),
+    ] {
+        let line = format!("{word}={}\n", lab.path(root).display());
+        assert!(unit.contains(&line), "{line}{unit}");
+    }
+}
+
+#[test]
 fn hard_links_come_and_go_across_directories() {
     let mut standby = Standby::here("f a/x 'one'\n f b/y 'two'\n h c/y = b/y\n d d", &[]);
     let at = |name: &str| standby.lab.src.join(name);
