@@ -1,7 +1,6 @@
 //! The source's end of many rounds: hears what changes, waits until it has settled, and begins a
 //! round with what may have changed.
 
-use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -400,9 +399,8 @@ impl SourceRounds {
             events.extend((missed > 0).then_some(RoundEvent::Missed(missed)));
         }
         if let Ok(root) = Dir::open_root(role.root) {
-            let sent: BTreeSet<_> = dirty.iter().map(|(dir, _)| dir.clone()).collect();
             let changed: Vec<_> = self.pending.names().collect();
-            let torn = self.torn.take(&root, (!full).then_some(&sent), &changed);
+            let torn = self.torn.take(&root, (!full).then_some(dirty), &changed);
             events.extend(torn.map(RoundEvent::Torn));
         }
         let same = summary.is_complete() && summary.destination_digest == summary.digest;
