@@ -88,6 +88,16 @@ pub struct Mirroring {
     pub bandwidth_by_minute: Vec<(u16, Option<u64>)>,
 }
 
+impl Mirroring {
+    /// The most content bytes a second at a minute of the week, `otherwise` where there is no
+    /// timetable. Before its first entry the last one of the week before holds.
+    pub fn bandwidth(&self, minute: u16, otherwise: Option<u64>) -> Option<u64> {
+        let table = &self.bandwidth_by_minute;
+        let now = table.iter().rev().find(|(from, _)| *from <= minute);
+        now.or(table.last()).map_or(otherwise, |(_, limit)| *limit)
+    }
+}
+
 impl Default for Mirroring {
     fn default() -> Mirroring {
         Mirroring {
