@@ -8,6 +8,7 @@ use super::board::{Brought, Extent, RootBoard};
 use super::run::MirrorObserver;
 use super::status::{GenerationStatus, MOST_NAMED, State, Watch};
 use crate::events::{Churn, ChurnKind, Event, Observer, Problem, RoundEvent, Summary};
+use crate::path::RelPath;
 
 /// Longer lines are cut, in characters: longer than any path.
 const LONGEST_LINE: usize = 5000;
@@ -123,18 +124,7 @@ impl<'a> Notes<'a> {
                 });
                 self.board.drift(shown.collect(), *total);
             }
-            RoundEvent::Torn(databases) => {
-                self.wrong().torn = databases
-                    .iter()
-                    .map(|path| {
-                        format!(
-                            "{path}: written to while it was copied; its copy is not consistent \
-                             until it has been at rest"
-                        )
-                    })
-                    .collect();
-                self.tell_wrong();
-            }
+            RoundEvent::Torn(databases) => self.torn(databases),
             RoundEvent::Generations(generations) => {
                 let all = generations.iter().map(|generation| GenerationStatus {
                     id: generation.id.clone(),
@@ -148,6 +138,17 @@ impl<'a> Notes<'a> {
                 *self.root.lock().unwrap_or_else(PoisonError::into_inner) = Some(*inode);
             }
         }
+    }
+
+    fn torn(&self, databases: &[RelPath]) {
+        let line = |path| {
+            format!(
+                "{path}: written to while it was copied; its copy is not consistent until it has \
+                 been at rest"
+            )
+        };
+        self.wrong().torn = databases.iter().map(line).collect();
+        self.tell_wrong();
     }
 
     fn end(&self, summary: &Summary, full: bool, agreed: Option<String>) {
