@@ -128,6 +128,8 @@ pub enum RoundEvent {
     Torn(Vec<RelPath>),
     /// The former states that the standby has, the newest first.
     Generations(Vec<Generation>),
+    /// The number of the source's root, for [`Mirroring::root`](crate::options::Mirroring::root).
+    Root(u64),
 }
 
 impl RoundEvent {

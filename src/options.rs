@@ -80,10 +80,23 @@ pub struct Mirroring {
     /// The standby was there before: a root without its marker is not it, but perhaps what it was
     /// mounted on.
     pub goes_on: bool,
+    /// The inode of the source's root when it was mirrored before: another directory is refused.
+    /// Without its device, which may have another number once its host was started again.
+    pub root: Option<u64>,
     /// The most content bytes a second through the week, instead of
     /// [`Transfer::bandwidth_bytes_per_s`]: from which minute of the week, and how many. Sorted; the
     /// week begins on Monday, by the clock of the source's host.
     pub bandwidth_by_minute: Vec<(u16, Option<u64>)>,
+}
+
+impl Mirroring {
+    /// The most content bytes a second at a minute of the week, `otherwise` where there is no
+    /// timetable. Before its first entry the last one of the week before holds.
+    pub fn bandwidth(&self, minute: u16, otherwise: Option<u64>) -> Option<u64> {
+        let table = &self.bandwidth_by_minute;
+        let now = table.iter().rev().find(|(from, _)| *from <= minute);
+        now.or(table.last()).map_or(otherwise, |(_, limit)| *limit)
+    }
 }
 
 impl Default for Mirroring {
@@ -99,6 +112,7 @@ impl Default for Mirroring {
             name: String::new(),
             source: String::new(),
             goes_on: false,
+            root: None,
             bandwidth_by_minute: Vec::new(),
         }
     }

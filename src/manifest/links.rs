@@ -315,6 +315,9 @@ impl Groups {
             }
             if group.members == 0 {
                 self.by_inode.remove(&member.inode);
+                if let Some(tracked) = &mut self.tracked {
+                    tracked.seen.remove(&member.inode);
+                }
             }
         }
     }
@@ -387,5 +390,19 @@ mod tests {
         let swapped = digest(&[(&one, "a"), (&one, "c"), (&two, "b"), (&two, "d")]);
         assert_ne!(base, swapped);
         assert_eq!(digest(&[(&one, "a")]), digest(&[]), "one name is no group");
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_file_that_is_gone() {
+        let links = Links::tracked();
+        let (one, two) = two_files();
+        links.add(&one, &path("a/1"));
+        links.add(&two, &path("a/2"));
+        links.add(&two, &path("b/2"));
+        links.forget_touched();
+        links.forget_dir(&path("a"));
+        let groups = links.lock();
+        let known = groups.tracked.as_ref().unwrap().seen.len();
+        assert_eq!((groups.by_inode.len(), known), (1, 1));
     }
 }

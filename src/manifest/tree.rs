@@ -4,7 +4,7 @@
 //! name; that is the whole index. Names share one arena. 20,000 directories cost about 2.5 MB.
 //!
 //! A tree that is kept is renewed directory by directory: children that change get a new block at the
-//! end, and what lies idle is cleared away when it is more than what does not.
+//! end, and what lies idle then is cleared away when the renewed tree is finished.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};

@@ -143,15 +143,19 @@ impl Control {
         while self.conversations.load(Ordering::Relaxed) > 0 && Instant::now() < until {
             thread::sleep(Duration::from_millis(5));
         }
-        let failed = |err| Error::io("remove", self.socket.as_os_str().as_bytes(), err);
-        fs::remove_file(&self.socket).map_err(failed)?;
+        let removed = match fs::remove_file(&self.socket) {
+            // Its directory goes with the user's last session.
+            Err(err) if err.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        };
         // Ends the accepting thread's wait.
         let shut = rustix::net::shutdown(&*self.listener, rustix::net::Shutdown::Both);
         if shut.is_ok() {
             // It panics nowhere, and nothing would follow from it.
             let _ = self.thread.join();
         }
-        self.keeper.map_or(Ok(()), Keeper::finish)
+        self.keeper.map_or(Ok(()), Keeper::finish)?;
+        removed.map_err(|err| Error::io("remove", self.socket.as_os_str().as_bytes(), err))
     }
 }
 

@@ -8,6 +8,7 @@ use super::board::{Brought, Extent, RootBoard};
 use super::run::MirrorObserver;
 use super::status::{GenerationStatus, MOST_NAMED, State, Watch};
 use crate::events::{Churn, ChurnKind, Event, Observer, Problem, RoundEvent, Summary};
+use crate::path::RelPath;
 
 /// Longer lines are cut, in characters: longer than any path.
 const LONGEST_LINE: usize = 5000;
@@ -22,6 +23,8 @@ pub(super) struct Notes<'a> {
     has_drift: AtomicBool,
     /// Whether a connection is new: the next round that ends tells that it goes on.
     is_new: AtomicBool,
+    /// The inode of the source's root.
+    root: Mutex<Option<u64>>,
     wrong: Mutex<Wrong>,
 }
 
@@ -49,6 +52,7 @@ impl<'a> Notes<'a> {
             has_begun: AtomicBool::new(false),
             has_drift: AtomicBool::new(false),
             is_new: AtomicBool::new(false),
+            root: Mutex::default(),
             wrong: Mutex::default(),
         }
     }
@@ -70,6 +74,11 @@ impl<'a> Notes<'a> {
     /// Whether others had changed the standby when it was looked at last.
     pub(super) fn has_drift(&self) -> bool {
         self.has_drift.load(Ordering::Relaxed)
+    }
+
+    /// The inode that the source's root had in the last round that read all of it.
+    pub(super) fn root(&self) -> Option<u64> {
+        *self.root.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What comes next comes over a new connection.
@@ -115,18 +124,7 @@ impl<'a> Notes<'a> {
                 });
                 self.board.drift(shown.collect(), *total);
             }
-            RoundEvent::Torn(databases) => {
-                self.wrong().torn = databases
-                    .iter()
-                    .map(|path| {
-                        format!(
-                            "{path}: written to while it was copied; its copy is not consistent \
-                             until it has been at rest"
-                        )
-                    })
-                    .collect();
-                self.tell_wrong();
-            }
+            RoundEvent::Torn(databases) => self.torn(databases),
             RoundEvent::Generations(generations) => {
                 let all = generations.iter().map(|generation| GenerationStatus {
                     id: generation.id.clone(),
@@ -136,7 +134,21 @@ impl<'a> Notes<'a> {
                 });
                 self.board.generations(all.collect());
             }
+            RoundEvent::Root(inode) => {
+                *self.root.lock().unwrap_or_else(PoisonError::into_inner) = Some(*inode);
+            }
         }
+    }
+
+    fn torn(&self, databases: &[RelPath]) {
+        let line = |path| {
+            format!(
+                "{path}: written to while it was copied; its copy is not consistent until it has \
+                 been at rest"
+            )
+        };
+        self.wrong().torn = databases.iter().map(line).collect();
+        self.tell_wrong();
     }
 
     fn end(&self, summary: &Summary, full: bool, agreed: Option<String>) {

@@ -261,12 +261,15 @@ impl Runner<'_> {
     fn run_on(&self) -> Result<()> {
         let mut keeper = Keeper::default();
         let mut pause = FIRST_PAUSE;
+        // Rounds until the ends parted the last time, which takes the marker off the standby.
+        let mut parted_after = 0;
         loop {
             let began = Instant::now();
             let rounds = self.notes.rounds();
             // The marker is put up after the first round, for certain before the second.
             let mirroring = Mirroring {
-                goes_on: rounds > 1,
+                goes_on: rounds > parted_after + 1,
+                root: self.notes.root(),
                 ..self.root.mirroring.clone()
             };
             let outcome = run_rounds(
@@ -280,6 +283,7 @@ impl Runner<'_> {
             let err = match outcome {
                 Ok(()) => {
                     self.rest_parted(&mut keeper)?;
+                    parted_after = self.notes.rounds();
                     continue;
                 }
                 Err(err) => err,

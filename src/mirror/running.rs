@@ -37,21 +37,6 @@ pub fn find_all(places: &Places) -> Vec<Running> {
     running
 }
 
-/// The running mirror of a plan, by the plan's file.
-pub fn find_for_plan(places: &Places, plan: &Path) -> Option<Running> {
-    find_all(places)
-        .into_iter()
-        .find(|running| is_of_plan(&running.found, plan))
-}
-
-/// The running mirror that has a root with these ends, as it tells them.
-pub fn find_for_roots(places: &Places, source: &str, destination: &str) -> Option<Running> {
-    find_all(places).into_iter().find(|running| {
-        let mut roots = running.found.roots.iter();
-        roots.any(|root| root.source == source && root.destination == destination)
-    })
-}
-
 /// Whether a mirror is of the plan in this file.
 pub fn is_of_plan(status: &Status, plan: &Path) -> bool {
     let full = |path: &Path| fs::canonicalize(path).or_else(|_| std::path::absolute(path));
@@ -218,12 +203,11 @@ mod tests {
         let mode = control.socket().metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
 
-        let found = find_for_plan(&places, &plan).unwrap();
+        let found = find_all(&places).remove(0);
+        assert!(is_of_plan(found.found(), &plan));
+        assert!(!is_of_plan(found.found(), temp.path()));
         assert_eq!(found.status().unwrap().name, "app");
         assert!(found.answers());
-        assert!(find_for_roots(&places, "/srv/a", "new:/srv/a").is_some());
-        assert!(find_for_roots(&places, "/srv/a", "/srv/a").is_none());
-        assert!(find_for_plan(&places, temp.path()).is_none());
 
         let bye = Some("asked to".to_owned());
         board.root(0).state(State::Stopped, bye.clone());

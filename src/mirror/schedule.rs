@@ -1,6 +1,5 @@
 //! How much a mirror may send at which hour: `--bwlimit` as a timetable, in the notation of rclone.
 
-use crate::fs::LocalTime;
 use crate::units::parse_rate;
 
 const MINUTES_A_DAY: u16 = 24 * 60;
@@ -10,28 +9,16 @@ const WEEKDAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 /// A limit for each moment of the week.
 ///
 /// ```
-/// use cutover::fs::LocalTime;
 /// use cutover::mirror::schedule::Schedule;
 ///
-/// let schedule: Schedule = "08:00,2M 18:00,off".parse().unwrap();
-/// let noon = LocalTime { weekday: 0, minute: 12 * 60 };
-/// assert_eq!(schedule.at(noon), Some(2 << 20));
+/// let schedule: Schedule = "Mon-08:00,2M Mon-18:00,off".parse().unwrap();
+/// let monday = [(8 * 60, Some(2 << 20)), (18 * 60, None)];
+/// assert_eq!(schedule.by_minute(), monday);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
     /// What holds from a minute of the week on, until the next: in their order, at least one.
     points: Vec<(u16, Option<u64>)>,
-}
-
-impl Schedule {
-    /// The limit at a moment in bytes a second; `None` where there is none.
-    pub fn at(&self, time: LocalTime) -> Option<u64> {
-        let minute = u16::from(time.weekday) * MINUTES_A_DAY + time.minute;
-        let begun = self.points.partition_point(|(from, _)| *from <= minute);
-        // Before the week's first, the last of the week before still holds.
-        let holds = begun.checked_sub(1).unwrap_or(self.points.len() - 1);
-        self.points[holds].1
-    }
 }
 
 impl Schedule {
@@ -118,11 +105,16 @@ fn parse_time(text: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::Mirroring;
 
-    fn at(schedule: &str, weekday: u8, time: &str) -> Option<u64> {
+    fn at(schedule: &str, weekday: u16, time: &str) -> Option<u64> {
         let schedule: Schedule = schedule.parse().unwrap();
-        let minute = parse_time(time).unwrap();
-        schedule.at(LocalTime { weekday, minute })
+        let mirroring = Mirroring {
+            bandwidth_by_minute: schedule.by_minute(),
+            ..Mirroring::default()
+        };
+        let minute = weekday * MINUTES_A_DAY + parse_time(time).unwrap();
+        mirroring.bandwidth(minute, Some(7))
     }
 
     #[test]

@@ -176,7 +176,14 @@ impl RootStatus {
             && self.problems_total == 0
     }
 
-    /// How old the oldest change is that the standby lacks; zero where it lacks none.
+    /// The [`lag`](RootStatus::lag); `None` before the first round is over, when nobody knows what the
+    /// standby lacks.
+    pub fn known_lag(&self, now: SystemTime) -> Option<Duration> {
+        let is_known = self.oldest_change_ms.is_some() || self.totals.rounds > 0;
+        is_known.then(|| self.lag(now))
+    }
+
+    /// How old the oldest change is that the standby lacks; zero where it lacks none that is known.
     pub fn lag(&self, now: SystemTime) -> Duration {
         let Some(oldest_ms) = self.oldest_change_ms else {
             return Duration::ZERO;

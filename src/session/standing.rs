@@ -33,6 +33,8 @@ pub(crate) struct Standing {
     pub(crate) has_met: bool,
     kept: Option<Kept>,
     root: Option<(u64, u64)>,
+    /// The inode that the root must have, whoever kept it in mind.
+    expected: Option<u64>,
 }
 
 /// What becomes of changes that nobody had told of.
@@ -52,12 +54,18 @@ struct Kept {
 }
 
 impl Standing {
-    /// Of a session of many rounds.
-    pub(crate) fn of_rounds() -> Standing {
+    /// Of a session of many rounds, with the inode of its root where there was one before.
+    pub(crate) fn of_rounds(expected: Option<u64>) -> Standing {
         Standing {
             stays: true,
+            expected,
             ..Standing::default()
         }
+    }
+
+    /// The inode of the root, once it was met.
+    pub(crate) fn root_inode(&self) -> Option<u64> {
+        self.root.map(|(_, inode)| inode)
     }
 
     /// Whether there will be other rounds.
@@ -72,7 +80,8 @@ impl Standing {
             .stat_self()
             .map_err(|err| Error::io("look at", shown.as_bytes(), err))?;
         let now = (stat.dev, stat.ino);
-        if self.stays && *self.root.get_or_insert(now) != now {
+        let is_expected = self.expected.is_none_or(|inode| inode == stat.ino);
+        if self.stays && !(is_expected && *self.root.get_or_insert(now) == now) {
             return Err(Error::Refused(format!(
                 "{shown} is another directory than it was: something was mounted, unmounted or moved \
                  there; bring the former back, or start the mirror anew"
@@ -128,6 +137,8 @@ impl Standing {
                 };
                 let fresh = scan(&lister, options, observer)?;
                 self.unheard = known.scan.tree.differing(&fresh.tree);
+                // No scan of the tree that is kept does it.
+                known.links.forget_single();
                 Ok(known.scan)
             }
         }
@@ -153,5 +164,75 @@ impl Standing {
     /// Forgets the tree, but not the root: the next scan reads everything.
     pub(crate) fn forget(&mut self) {
         self.kept = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+
+    use super::*;
+    use crate::events::{Cancel, Side, Silent};
+    use crate::filter::Rules;
+    use crate::manifest::listing::SizeLimits;
+    use crate::manifest::owners::KeepOwners;
+    use crate::options::Fidelity;
+
+    /// Reads `dirs` again, and then everything to look for what others did.
+    fn look(standing: &mut Standing, root: &Dir, dirs: &[&str]) {
+        let rules = RecordRules {
+            fidelity: Fidelity::default(),
+            granularity_ns: 1,
+            content: false,
+        };
+        let links = standing.links();
+        let lister = Lister {
+            root,
+            rules,
+            filter: &Rules::parse(&[]).unwrap(),
+            sizes: SizeLimits::default(),
+            side: Side::Destination,
+            owners: &KeepOwners,
+            modes: &|_, mode| mode,
+            fake_super: false,
+            only: None,
+            links: &links,
+            lost: None,
+            state: None,
+            rehash: false,
+            cancel: &Cancel::new(),
+        };
+        let options = ScanOptions {
+            threads: 1,
+            one_file_system: false,
+            sink: None,
+            mark: None,
+        };
+        let path = |dir: &&str| RelPath::new(dir.as_bytes()).unwrap();
+        standing.stale.dirs = dirs.iter().map(path).collect::<BTreeSet<_>>();
+        standing.rescan = Some(Unheard::IsOverlooked);
+        let scan = standing.scan(&lister, options, &Silent).unwrap();
+        standing.keep(scan, Arc::clone(&links), rules);
+    }
+
+    #[test]
+    fn of_what_generations_share_nothing_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join("tree").join(name);
+        fs::create_dir_all(at("a")).unwrap();
+        for name in ["a/1", "a/2"] {
+            fs::write(at(name), "text").unwrap();
+        }
+        let root = Dir::open_root(&at("")).unwrap();
+        let mut standing = Standing::of_rounds(None);
+        look(&mut standing, &root, &[]);
+        let empty = format!("{:?}", standing.links()).len();
+        for name in ["1", "2"] {
+            fs::hard_link(at("a").join(name), dir.path().join(name)).unwrap();
+        }
+        look(&mut standing, &root, &["a"]);
+        let kept = format!("{:?}", standing.links()).len();
+        assert_eq!(kept, empty, "{:?}", standing.links());
     }
 }

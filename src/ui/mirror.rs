@@ -231,6 +231,7 @@ impl MirrorUi {
             | RoundEvent::Lacking(_)
             | RoundEvent::Began { .. }
             | RoundEvent::Torn(_)
+            | RoundEvent::Root(_)
             | RoundEvent::Generations(_) => return None,
         })
     }
@@ -317,9 +318,10 @@ fn body(event: &RoundEvent) -> Option<Body<'_>> {
         RoundEvent::Torn(databases) => Body::Torn {
             databases: databases.iter().map(shown).collect(),
         },
-        RoundEvent::Lacking(_) | RoundEvent::Began { .. } | RoundEvent::Generations(_) => {
-            return None;
-        }
+        RoundEvent::Lacking(_)
+        | RoundEvent::Began { .. }
+        | RoundEvent::Root(_)
+        | RoundEvent::Generations(_) => return None,
     })
 }
 

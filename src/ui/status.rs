@@ -98,9 +98,10 @@ fn root_rows(out: &mut Out, root: &RootStatus, now: SystemTime, colours: Colours
     if let Some(reason) = &root.reason {
         out.row("", reason);
     }
-    match root.oldest_change_ms {
-        None => out.row("lag", "none"),
-        Some(_) => out.row("lag", &elapsed(root.lag(now))),
+    match (root.oldest_change_ms, root.known_lag(now)) {
+        (_, None) => out.row("lag", "not known yet"),
+        (None, Some(_)) => out.row("lag", "none"),
+        (Some(_), Some(lag)) => out.row("lag", &elapsed(lag)),
     }
     match &root.agreed {
         None => out.row("agreed", "not yet"),
@@ -262,7 +263,10 @@ mod tests {
                 means: WatchMeans::Inotify,
                 directories: 56,
             },
-            totals: Totals::default(),
+            totals: Totals {
+                rounds: 9,
+                ..Totals::default()
+            },
             drift: Vec::new(),
             drift_total: 0,
             problems: Vec::new(),
@@ -333,6 +337,15 @@ app (/etc/app.toml, running for 2 h 00 min as process 77)
         status.roots[0].totals.rounds = 1;
         let text = status_text(&[status], now(), Colours::None);
         assert!(text.contains("watch     none: all is read"), "{text}");
+    }
+
+    #[test]
+    fn before_the_first_round_is_over_nobody_knows_the_lag() {
+        let mut status = status();
+        let root = &mut status.roots[0];
+        (root.state, root.agreed, root.totals) = (State::Syncing, None, Totals::default());
+        let text = status_text(&[status], now(), Colours::None);
+        assert!(text.contains("lag       not known yet\n"), "{text}");
     }
 
     #[test]

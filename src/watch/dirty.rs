@@ -81,14 +81,6 @@ impl Dirty {
         self.places.values().map(|change| change.since).min()
     }
 
-    /// Takes in what another is to have read.
-    pub fn merge(&mut self, other: Dirty) {
-        for (path, change) in other.places {
-            self.add(path, change);
-        }
-        self.absorb();
-    }
-
     /// Adds a place; [`Dirty::absorb`] is due after the last.
     pub(super) fn add(&mut self, path: RelPath, change: Change) {
         self.places
@@ -113,6 +105,11 @@ impl Dirty {
             }
         }
         self.places = tops;
+    }
+
+    /// Whether a directory is to be read, by itself or with a subtree above it.
+    pub fn contains(&self, path: &RelPath) -> bool {
+        self.places.contains_key(path) || self.covers(path)
     }
 
     /// Whether a directory is read with a subtree above it.

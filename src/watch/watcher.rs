@@ -11,9 +11,7 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
@@ -49,10 +47,6 @@ const MOST_AT_ONCE: u64 = 16_384;
 /// is full loses others.
 const DROPPED_AT_ONCE: usize = 1024;
 
-/// How long events gather before a wait for them ends. A file that is written without a pause
-/// makes one event in this time and not one for each write.
-const GATHER: Duration = Duration::from_millis(10);
-
 /// Hears what changes in a tree. Shared by all scanning threads; one thread reads.
 pub struct Watcher {
     inotify: OwnedFd,
@@ -66,9 +60,6 @@ pub struct Heard {
     pub events: u64,
     /// The kernel had more to tell than it keeps; the whole tree has been noted.
     pub overflowed: bool,
-    /// The root was deleted, moved or unmounted. The kernel says the first and the last only once
-    /// nobody has it open any more: who keeps it open looks at its link count too.
-    pub root_gone: bool,
 }
 
 impl Watcher {
@@ -176,21 +167,6 @@ impl Watcher {
         Ok(!doomed.is_empty())
     }
 
-    /// Waits until there is something to read, for `timeout` at most; whether there is. A storm of
-    /// events is left to gather for 10 ms.
-    pub fn wait(&self, timeout: Duration) -> io::Result<bool> {
-        let timeout = Timespec::try_from(timeout).ok();
-        let mut fds = [PollFd::new(&self.inotify, PollFlags::IN)];
-        let is_ready = match poll(&mut fds, timeout.as_ref()) {
-            Err(Errno::INTR) => false,
-            count => count? > 0,
-        };
-        if is_ready {
-            std::thread::sleep(GATHER);
-        }
-        Ok(is_ready)
-    }
-
     fn marks(&self) -> MutexGuard<'_, Marks> {
         self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -245,9 +221,7 @@ impl Ear<'_> {
         let Some(dir) = self.marks.path(wd) else {
             return;
         };
-        let gone = ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::UNMOUNT;
         if dir.is_root() {
-            self.heard.root_gone |= flags.intersects(gone);
             self.pending.note(dir, None, self.now);
         } else if flags.intersects(ReadFlags::MOVE_SELF | ReadFlags::UNMOUNT) {
             // A scan may have met it at its new place already, under the mark that goes now.

@@ -409,6 +409,23 @@ fn a_plans_roots_are_mirrored_and_a_changed_plan_is_read_again() {
 }
 
 #[test]
+fn the_unit_of_a_plan_may_write_to_its_standbys() {
+    let lab = Lab::with_source(SMALL);
+    tree(&lab.path("one"), SMALL);
+    let plan = plan(&lab, &["one"]);
+    let mirror = lab.cutover(["mirror", "--print-systemd", "--plan"]);
+    let unit = mirror.args([plan]).ok().stdout;
+    for (word, root) in [
+        ("ReadWritePaths", "one-standby"),
+        ("RequiresMountsFor", "one-standby"),
+        ("RequiresMountsFor", "one"),
+    ] {
+        let line = format!("{word}={}\n", lab.path(root).display());
+        assert!(unit.contains(&line), "{line}{unit}");
+    }
+}
+
+#[test]
 fn hard_links_come_and_go_across_directories() {
     let mut standby = Standby::here("f a/x 'one'\n f b/y 'two'\n h c/y = b/y\n d d", &[]);
     let at = |name: &str| standby.lab.src.join(name);
@@ -571,4 +588,61 @@ fn a_program_runs_a_mirror_and_stops_it() {
     arrives("later");
     requests.stop();
     assert_eq!(run.join().unwrap().unwrap(), Ended::Stopped);
+}
+
+#[test]
+fn a_source_that_is_another_directory_leaves_the_standby_as_it_is() {
+    for route in [Route::Local, Route::Push, Route::Pull, Route::Relay] {
+        let mut standby = Standby::new(Lab::with_source(SMALL), route, &[]);
+        standby.start();
+        standby.settle();
+        let kept = Dump::of(&standby.lab.dst);
+        let aside = standby.lab.path("aside");
+        fs::rename(&standby.lab.src, &aside).unwrap();
+        tree(&standby.lab.src, "f another 'one'");
+        let status = standby.wait_for("it waits", is_waiting);
+        assert!(reason(&status).contains("another directory"), "{status}");
+        // Until after several attempts.
+        thread::sleep(Duration::from_secs(4));
+        assert_eq!(Dump::of(&standby.lab.dst), kept, "{route:?}");
+        fs::remove_dir_all(&standby.lab.src).unwrap();
+        fs::rename(&aside, &standby.lab.src).unwrap();
+        standby.settle();
+        standby.assert_same();
+        standby.stop();
+    }
+}
+
+#[test]
+fn a_mirror_whose_door_was_removed_ends_well() {
+    let mut standby = Standby::here(SMALL, &[]);
+    let doors = standby.lab.cutover(["status"]).ok();
+    doors.says("watching");
+    let mut removed = 0;
+    for entry in walkdir::WalkDir::new(standby.lab.path("")) {
+        let path = entry.unwrap().into_path();
+        if path.extension().is_some_and(|end| end == "sock") {
+            fs::remove_file(path).unwrap();
+            removed += 1;
+        }
+    }
+    assert_eq!(removed, 1);
+    standby.stop();
+    let status = standby.status();
+    assert_eq!(status["state"], "stopped", "{status}");
+    assert!(status["reason"].is_null(), "{status}");
+}
+
+#[test]
+fn what_could_not_be_brought_over_counts_as_lag() {
+    let lab = Lab::with_source("f a 'text'\n f b 'text'");
+    lab.destination("f a/in/the/way 'x'");
+    let mut standby = Standby::new(lab, Route::Local, &["--no-delete"]);
+    standby.start();
+    let status = standby.wait_for("its first round is over", |status| {
+        status["state"] == "watching"
+    });
+    assert_eq!(status["problems_total"], 1, "{status}");
+    assert!(status["oldest_change_ms"].is_u64(), "{status}");
+    standby.stop();
 }

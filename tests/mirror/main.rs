@@ -10,6 +10,7 @@ mod common;
 mod behaviour;
 mod browser;
 mod churner;
+mod hand_over;
 mod hearing;
 mod kit;
 mod page;

@@ -393,26 +393,21 @@ impl MirrorCommand {
             },
             _ => Manager::User,
         };
-        let ends = match (&self.source, &self.destination) {
-            (Some(_), Some(_)) => {
-                let (source, destination) = locations(&self.source, &self.destination)?;
-                vec![source, destination]
-            }
-            _ => Vec::new(),
-        };
+        // A plan says where its roots are, on each host as that has it.
+        let jobs = self.what()?.roots.into_iter().map(|root| root.job);
+        let ends: Vec<_> = jobs.map(|job| [job.source, job.destination]).collect();
         let local = |end: &Location| match end {
             Location::Local(path) => Some(absolute(path)),
             Location::Remote(_) => None,
         };
-        let roots = ends
-            .iter()
-            .filter_map(local)
-            .collect::<Result<Vec<_>, _>>()?;
-        let standby = ends.get(1).and_then(local).transpose()?;
-        let state = Places::of_user().state;
+        let roots = ends.iter().flatten().filter_map(local);
+        let standbys = ends.iter().filter_map(|[_, standby]| local(standby));
+        let mut writes = standbys.collect::<Result<Vec<_>, _>>()?;
+        writes.extend(Places::of_user().state);
         let description = match &self.plan {
             Some(plan) => plan.display().to_string(),
             None => ends
+                .concat()
                 .iter()
                 .map(ToString::to_string)
                 .collect::<Vec<_>>()
@@ -429,8 +424,8 @@ impl MirrorCommand {
                 .collect(),
             directory: std::env::current_dir()
                 .map_err(|err| Error::io("find", "the working directory", err))?,
-            roots,
-            writes: standby.into_iter().chain(state).collect(),
+            roots: roots.collect::<Result<Vec<_>, _>>()?,
+            writes,
         })
     }
 }

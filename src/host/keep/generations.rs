@@ -169,7 +169,7 @@ fn prune(shelf: &Shelf<'_>, rule: &Rule, now: SystemTime) -> Result<Vec<String>>
     let mut pruned = Vec::new();
     for index in rule.prune(&made, now) {
         let id = &generations[index].id;
-        match RootLock::exclusive(&shelf.folder(id)?, &shelf.path(id)) {
+        let _unread = match RootLock::exclusive(&shelf.folder(id)?, &shelf.path(id)) {
             // It goes the next time.
             Err(Error::Locked(_)) => continue,
             lock => lock?,

@@ -95,9 +95,7 @@ impl Scan {
         let mut scratch = ListScratch::new();
         for dir in &stale.dirs {
             lister.cancel.check()?;
-            if scanner.read_dir_again(dir, &mut scratch)? {
-                read.insert(dir.clone());
-            }
+            scanner.read_dir_again(dir, read, &mut scratch)?;
         }
         for dir in &stale.trees {
             if scanner.read_tree_again(dir) {
@@ -122,18 +120,25 @@ impl Scan {
 }
 
 impl Scanner<'_> {
-    /// Reads one directory again. `false`: it is not known, or will be read as new.
-    fn read_dir_again(&self, path: &RelPath, scratch: &mut ListScratch) -> Result<bool> {
+    /// Reads one directory again, unless it is not known or will be read as new. Adds it to `read`,
+    /// with those in it that will be.
+    fn read_dir_again(
+        &self,
+        path: &RelPath,
+        read: &mut BTreeSet<RelPath>,
+        scratch: &mut ListScratch,
+    ) -> Result<()> {
         let Some(node) = self.read_before(path) else {
-            return Ok(false);
+            return Ok(());
         };
+        read.insert(path.clone());
         let links = self.lister.links;
         let stat = self
             .lister
             .root
             .open_dir(path)
             .and_then(|dir| dir.stat_self());
-        let read = stat.and_then(|stat| {
+        let digested = stat.and_then(|stat| {
             let job = Job {
                 node,
                 path: path.clone(),
@@ -147,11 +152,11 @@ impl Scanner<'_> {
         let before = subdirs(&shared.tree, node);
         shared.forget_here(path);
         links.forget_dir(path);
-        match read {
+        match digested {
             Ok((job, digested)) => {
                 shared.tree.node_mut(node).inode = (job.stat.dev, job.stat.ino);
                 self.enter(&mut shared, job, digested);
-                self.try_unreadable(&mut shared, node, path);
+                read.extend(self.try_unreadable(&mut shared, node, path));
             }
             Err(err) => {
                 shared.tree.drop_children(node);
@@ -166,12 +171,13 @@ impl Scanner<'_> {
                 links.forget_below(&gone);
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Has subdirectories read that could not be: what was changed about them is told of the
-    /// directory that they are in.
-    fn try_unreadable(&self, shared: &mut Shared, node: NodeId, path: &RelPath) {
+    /// directory that they are in. Returns which.
+    fn try_unreadable(&self, shared: &mut Shared, node: NodeId, path: &RelPath) -> Vec<RelPath> {
+        let mut tried = Vec::new();
         for child in shared.tree.children(node) {
             let known = shared.tree.node(child);
             let Ok(name) = Name::new(shared.tree.name(child)) else {
@@ -189,13 +195,16 @@ impl Scanner<'_> {
                 .and_then(|dir| dir.stat_self())
             {
                 shared.forget_below(&path);
+                tried.push(path.clone());
                 let node = child;
                 shared.stack.push(Job { node, path, stat });
             }
         }
+        tried
     }
 
-    /// Has a directory and all beneath it read as if it were new. `false` as above.
+    /// Has a directory and all beneath it read as if it were new. `false`: it is not known, or will be
+    /// read so anyway.
     fn read_tree_again(&self, path: &RelPath) -> bool {
         let Some(node) = self.read_before(path) else {
             return false;

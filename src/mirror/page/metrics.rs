@@ -31,7 +31,7 @@ const OF_ROOTS: [OfRoot; 18] = [
         "lag_seconds",
         "Age of the oldest change at the source that the standby lacks; 0 where it lacks none.",
         Kind::Gauge,
-        |root, now| Some(root.lag(now).as_secs_f64()),
+        |root, now| root.known_lag(now).map(|lag| lag.as_secs_f64()),
     ),
     (
         "last_agreement_timestamp_seconds",

@@ -107,6 +107,11 @@ function fact(title, value, note, kind) {
   return element("div", {}, element("dt", {}, title), said);
 }
 
+function shownLag(root, lag) {
+  if (root.oldest_change_ms !== null) return elapsed(lag);
+  return root.totals.rounds === 0 ? "not known yet" : "none";
+}
+
 function facts(root, lag, now) {
   const agreed = root.agreed;
   const digest = agreed && element("code", { title: agreed.digest }, agreed.digest.slice(0, 16));
@@ -118,7 +123,7 @@ function facts(root, lag, now) {
     : ["not yet", ""];
   const { today, totals } = root;
   return element("dl", {},
-    fact("Lag", root.oldest_change_ms === null ? "none" : elapsed(lag), "", "large"),
+    fact("Lag", shownLag(root, lag), "", "large"),
     fact("Last full agreement", ...agreement, "large"),
     fact("Digest of both sides", digest ?? "none"),
     fact("Today", `${count(today.files)} files, ${bytes(today.bytes)}`,

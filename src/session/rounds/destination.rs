@@ -52,7 +52,7 @@ impl<'a> DestinationRounds<'a> {
         DestinationRounds {
             role,
             mirroring,
-            standing: Standing::of_rounds(),
+            standing: Standing::of_rounds(None),
             had_drift: false,
             no_generation_before: None,
         }

@@ -1,7 +1,8 @@
 //! The source's end of many rounds: hears what changes, waits until it has settled, and begins a
-//! round with what may have changed.
+//! round with what may have changed. `after` is what follows from one.
 
-use std::collections::BTreeSet;
+mod after;
+
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -9,8 +10,10 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use after::{RETRY, age_ms};
+
 use crate::error::{Error, Result};
-use crate::events::{Event, RoundEvent, Summary, Warning, WatchMeans};
+use crate::events::{Event, RoundEvent, Summary, Warning};
 use crate::fs::Dir;
 use crate::manifest::scan::Stale;
 use crate::options::Mirroring;
@@ -27,7 +30,7 @@ use crate::session::source::SourceRole;
 use crate::session::standing::{Standing, Unheard};
 use crate::transport::{LinkReader, LinkWriter};
 use crate::units::counted;
-use crate::watch::{Dirty, Limits, MarkError, Now, Pending, Reach, Watcher};
+use crate::watch::{Dirty, Limits, MarkError, Pending, Reach, Watcher};
 
 /// Once something is heard, more is coming: a file that is written to without a pause would wake us
 /// for every write.
@@ -35,12 +38,6 @@ const GATHER: Duration = Duration::from_millis(10);
 
 /// How often it is looked whether the root is still there.
 const ROOT_LOOK: Duration = Duration::from_secs(2);
-
-/// How long it is until a round is tried again that left the two sides different.
-const RETRY: Duration = Duration::from_secs(60);
-
-/// And at most, after many in vain: as often as everything is read anyway.
-const MOST_PAUSE: Duration = Duration::from_secs(60 * 60);
 
 /// A source that is watched. Outlives the connections that its rounds run over.
 pub(crate) struct SourceRounds {
@@ -88,7 +85,7 @@ impl SourceRounds {
         SourceRounds {
             watcher: watcher.unwrap_or_default(),
             pending: Pending::new(mirroring.settle, mirroring.max_delay),
-            standing: Standing::of_rounds(),
+            standing: Standing::of_rounds(mirroring.root),
             torn: Torn::default(),
             read_all: None,
             retry: None,
@@ -368,98 +365,6 @@ impl SourceRounds {
         }
     }
 
-    /// What a round that is over has to tell.
-    fn outcome(
-        &mut self,
-        role: &SourceRole<'_>,
-        summary: Summary,
-        dirty: &Dirty,
-        full: bool,
-    ) -> Vec<RoundEvent> {
-        let mut events = Vec::new();
-        if full && self.standing.has_scan() {
-            events.push(match &self.watcher {
-                Some(watcher) => RoundEvent::Watching {
-                    means: WatchMeans::Inotify,
-                    directories: watcher.directories(),
-                },
-                None => RoundEvent::Watching {
-                    means: WatchMeans::Interval,
-                    directories: 0,
-                },
-            });
-        }
-        let unheard = std::mem::take(&mut self.standing.unheard);
-        if self.watcher.is_some() {
-            // What changed while it was being read again was not missed.
-            let missed = unheard
-                .iter()
-                .filter(|dir| !self.pending.contains(dir))
-                .count() as u64;
-            events.extend((missed > 0).then_some(RoundEvent::Missed(missed)));
-        }
-        if let Ok(root) = Dir::open_root(role.root) {
-            let sent: BTreeSet<_> = dirty.iter().map(|(dir, _)| dir.clone()).collect();
-            let changed: Vec<_> = self.pending.names().collect();
-            let torn = self.torn.take(&root, (!full).then_some(&sent), &changed);
-            events.extend(torn.map(RoundEvent::Torn));
-        }
-        let same = summary.is_complete() && summary.destination_digest == summary.digest;
-        self.retry = self.retry_after(role, &summary, same);
-        self.unsent = match summary.problems {
-            0 => None,
-            _ => [self.unsent, dirty.oldest()].into_iter().flatten().min(),
-        };
-        events.push(RoundEvent::Ended {
-            agreed: summary.digest.filter(|_| same),
-            summary: Box::new(summary),
-            full,
-        });
-        self.lacking = self.lacks_since();
-        events.push(RoundEvent::Lacking(self.lacking.map(age_ms)));
-        events
-    }
-
-    /// When the oldest change was made that the standby lacks.
-    fn lacks_since(&self) -> Option<SystemTime> {
-        [self.unsent, self.pending.oldest()]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    /// Whether and when a round is due though nothing is heard: entries that failed may work later, and
-    /// sides that differ for no known reason are read in full. Each attempt in vain doubles the pause:
-    /// some sides can never be the same, as where a filter protects what only the standby has.
-    fn retry_after(
-        &mut self,
-        role: &SourceRole<'_>,
-        summary: &Summary,
-        same: bool,
-    ) -> Option<(Instant, Extent)> {
-        // What only the standby has makes it differ for ever where nothing is deleted.
-        let is_meant = role.options.delete.is_none() || summary.destination_digest.is_none();
-        let extent = match summary.problems {
-            0 if same || is_meant || !self.pending.is_empty() => {
-                self.pause = RETRY;
-                return None;
-            }
-            0 => Extent::Full,
-            _ => Extent::Changes,
-        };
-        let pause = self.pause;
-        self.pause = (pause * 2).min(MOST_PAUSE);
-        Some((Instant::now() + pause, extent))
-    }
-
-    /// Has what would not hold still looked at again once it has settled.
-    fn again<'d>(&mut self, dirs: impl Iterator<Item = &'d RelPath>) {
-        let now = Now::by_clocks();
-        for dir in dirs {
-            self.pending.note(dir, None, now);
-        }
-    }
-
     /// Hears what changed while nobody can be told but who watches here.
     pub(super) fn listen(&mut self, tell: Tell<'_>) {
         // What cannot be heard now is found by the full round that comes first.
@@ -513,9 +418,4 @@ fn stale(dirty: &Dirty) -> Stale {
         };
     }
     stale
-}
-
-fn age_ms(since: SystemTime) -> u64 {
-    let age = SystemTime::now().duration_since(since).unwrap_or_default();
-    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }

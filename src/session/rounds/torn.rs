@@ -6,6 +6,7 @@ use std::io::Read;
 
 use crate::fs::Dir;
 use crate::path::{Name, RelPath};
+use crate::watch::Dirty;
 
 /// What SQLite puts beside a database, after its name.
 const COMPANIONS: [&[u8]; 3] = [b"-wal", b"-journal", b"-shm"];
@@ -18,12 +19,12 @@ const HEADER: &[u8; 16] = b"SQLite format 3\0";
 pub(super) struct Torn(BTreeSet<RelPath>);
 
 impl Torn {
-    /// Takes in a round that is over: which directories it sent (all, for `None`), and which entries
-    /// changed since it began. Returns the databases that are torn now, if they are others.
+    /// Takes in a round that is over: what it sent (all, for `None`), and which entries changed
+    /// since it began. Returns the databases that are torn now, if they are others.
     pub(super) fn take(
         &mut self,
         root: &Dir,
-        sent: Option<&BTreeSet<RelPath>>,
+        sent: Option<&Dirty>,
         changed: &[(RelPath, Name)],
     ) -> Option<Vec<RelPath>> {
         let was_sent = |dir: &RelPath| sent.is_none_or(|sent| sent.contains(dir));
@@ -55,7 +56,10 @@ fn database(root: &Dir, dir: &RelPath, name: &Name) -> Option<RelPath> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::watch::{Now, Pending};
 
     #[test]
     fn a_database_is_torn_until_a_round_finds_it_at_rest() {
@@ -73,12 +77,31 @@ mod tests {
         assert_eq!(torn.take(&root, None, &[change("notes")]), None);
         let now = torn.take(&root, None, &[change("app.db-wal"), change("app.db")]);
         assert_eq!(now, Some(vec![path]));
-        let elsewhere = BTreeSet::from([RelPath::new(b"d").unwrap()]);
+        let now = Now::by_clocks();
+        let mut pending = Pending::new(Duration::ZERO, Duration::ZERO);
+        pending.note(&RelPath::new(b"d").unwrap(), None, now);
+        let elsewhere = pending.take_all();
         assert_eq!(
             torn.take(&root, Some(&elsewhere), &[]),
             None,
             "not sent again"
         );
-        assert_eq!(torn.take(&root, None, &[]), Some(Vec::new()));
+        pending.note_subtree(&RelPath::root(), now);
+        let everything = pending.take_all();
+        assert_eq!(torn.take(&root, Some(&everything), &[]), Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_database_beneath_what_was_sent_is_torn_as_well() {
+        let base = tempfile::tempdir().unwrap();
+        std::fs::create_dir(base.path().join("d")).unwrap();
+        std::fs::write(base.path().join("d/app.db"), HEADER).unwrap();
+        let root = Dir::open_root(base.path()).unwrap();
+        let mut pending = Pending::new(Duration::ZERO, Duration::ZERO);
+        pending.note_subtree(&RelPath::root(), Now::by_clocks());
+        let everything = pending.take_all();
+        let changed = [(RelPath::new(b"d").unwrap(), Name::new(b"app.db").unwrap())];
+        let now = Torn::default().take(&root, Some(&everything), &changed);
+        assert_eq!(now, Some(vec![RelPath::new(b"d/app.db").unwrap()]));
     }
 }

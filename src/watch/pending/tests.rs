@@ -205,13 +205,14 @@ fn very_many_directories_are_kept_as_the_whole_tree() {
 }
 
 #[test]
-fn merging_joins_what_lies_below_a_subtree() {
+fn putting_back_joins_what_lies_below_a_subtree() {
     let mut desk = Desk::new();
     desk.note("a/b/c", "x", 5);
     desk.note("a-b", "x", 6);
-    let mut dirty = desk.pending.take_all();
+    let dirty = desk.pending.take_all();
     desk.note_subtree("a/b", 10);
-    dirty.merge(desk.pending.take_all());
+    desk.pending.put_back(dirty);
+    let dirty = desk.pending.take_all();
     assert_eq!(shown(&dirty), ["a", "a-b", "a/b/**"]);
     let five = UNIX_EPOCH + Duration::from_millis(5);
     assert_eq!(dirty.oldest(), Some(five));

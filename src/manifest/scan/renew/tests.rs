@@ -7,6 +7,8 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+
 use super::super::scanner::RACY_WINDOW_NS;
 use super::super::tests::rules;
 use super::*;
@@ -240,6 +242,25 @@ fn a_name_that_comes_where_all_has_been_read_is_found_the_next_time() {
         .map(|dir| dir.as_os_str().to_str().unwrap())
         .collect();
     assert!(kept.renew(&outdated).0, "read again: {outdated:?}");
+}
+
+#[test]
+fn a_directory_that_can_be_read_again_is_known_again() {
+    let mut kept = Kept::new();
+    kept.dir("a/locked");
+    kept.file("a/locked/1", "one");
+    // Without these even root may not read what its mode forbids; the rights are this thread's.
+    let rights = capabilities(None).unwrap();
+    let mut fewer = rights;
+    fewer.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+    let locked = kept.at("a/locked");
+    let set_mode = |mode| fs::set_permissions(&locked, fs::Permissions::from_mode(mode)).unwrap();
+    set_mode(0o000);
+    set_capabilities(None, fewer).unwrap();
+    kept.renew(&[]);
+    set_capabilities(None, rights).unwrap();
+    set_mode(0o700);
+    assert!(kept.renew(&["a"]).0);
 }
 
 #[test]
