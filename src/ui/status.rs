@@ -332,6 +332,7 @@ app (/etc/app.toml, running for 2 h 00 min as process 77)
             means: WatchMeans::Interval,
             directories: 0,
         };
+        root.totals = Totals::default();
         let text = status_text(&[status.clone()], now(), Colours::None);
         assert!(text.contains("watch     not yet\n"), "{text}");
         status.roots[0].totals.rounds = 1;
