@@ -4,13 +4,16 @@
 mod acts;
 mod known;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use walkdir::WalkDir;
 
 use crate::common::tree::Noise;
 use acts::{ACTS, Act, LIGHTEN, THIN_OUT};
@@ -181,6 +184,28 @@ impl Churner {
 impl Churner {
     fn at(&self, path: &Path) -> PathBuf {
         self.root.join(path)
+    }
+
+    /// Touches the other names of the files at and below a path whose names are about to go. What was
+    /// written through these a moment ago is told of their directories only, and once they have gone
+    /// unread nobody can know of it before all is read again.
+    fn lose(&self, path: &Path) -> io::Result<()> {
+        let shared = |meta: &Metadata| meta.is_file() && meta.nlink() > 1;
+        let going = WalkDir::new(self.at(path)).into_iter().flatten();
+        let going: HashSet<_> = going
+            .filter_map(|entry| entry.metadata().ok().filter(shared))
+            .map(|meta| meta.ino())
+            .collect();
+        if going.is_empty() {
+            return Ok(());
+        }
+        for other in WalkDir::new(&self.root).into_iter().flatten() {
+            let meta = other.metadata()?;
+            if shared(&meta) && going.contains(&meta.ino()) {
+                fs::set_permissions(other.path(), meta.permissions())?;
+            }
+        }
+        Ok(())
     }
 
     fn below(&mut self, bound: u64) -> u64 {

@@ -136,6 +136,7 @@ fn save_by_rename(churner: &mut Churner) -> Outcome {
     };
     let draft = churner.at(&path).with_file_name(".draft~");
     fs::write(&draft, churner.content())?;
+    churner.lose(&path)?;
     fs::rename(&draft, churner.at(&path))?;
     one(path)
 }
@@ -153,6 +154,7 @@ fn rename_over(churner: &mut Churner) -> Outcome {
     let (Some(from), Some(to)) = (churner.pick(Kind::is_file), churner.pick(Kind::is_file)) else {
         return Ok(None);
     };
+    churner.lose(&to)?;
     fs::rename(churner.at(&from), churner.at(&to))?;
     pair(from, to)
 }
@@ -204,6 +206,7 @@ fn delete_file(churner: &mut Churner) -> Outcome {
     let Some(path) = churner.pick(|kind| kind != Kind::Dir) else {
         return Ok(None);
     };
+    churner.lose(&path)?;
     fs::remove_file(churner.at(&path))?;
     one(path)
 }
@@ -212,6 +215,7 @@ fn delete_directory(churner: &mut Churner) -> Outcome {
     let Some(path) = churner.pick(|kind| kind == Kind::Dir) else {
         return Ok(None);
     };
+    churner.lose(&path)?;
     fs::remove_dir_all(churner.at(&path))?;
     one(path)
 }
@@ -226,6 +230,7 @@ fn delete_fuller(churner: &mut Churner) -> Outcome {
     let Some(path) = picks.max_by_key(|path| churner.known.count_below(path)) else {
         return delete_file(churner);
     };
+    churner.lose(&path)?;
     fs::remove_dir_all(churner.at(&path))?;
     one(path)
 }
@@ -234,6 +239,7 @@ fn delete_largest(churner: &mut Churner) -> Outcome {
     let Some(path) = churner.known.largest() else {
         return Ok(None);
     };
+    churner.lose(&path)?;
     fs::remove_file(churner.at(&path))?;
     one(path)
 }
@@ -294,6 +300,7 @@ fn directory_to_file(churner: &mut Churner) -> Outcome {
     let Some(path) = churner.pick(|kind| kind == Kind::Dir) else {
         return Ok(None);
     };
+    churner.lose(&path)?;
     fs::remove_dir_all(churner.at(&path))?;
     fs::write(churner.at(&path), churner.content())?;
     one(path)
@@ -303,6 +310,7 @@ fn file_to_directory(churner: &mut Churner) -> Outcome {
     let Some(path) = churner.pick(|kind| kind != Kind::Dir) else {
         return Ok(None);
     };
+    churner.lose(&path)?;
     fs::remove_file(churner.at(&path))?;
     churner.fill(&path)?;
     one(path)
@@ -313,6 +321,7 @@ fn directory_to_directory(churner: &mut Churner) -> Outcome {
     let Some(path) = churner.pick(|kind| kind == Kind::Dir) else {
         return Ok(None);
     };
+    churner.lose(&path)?;
     fs::remove_dir_all(churner.at(&path))?;
     churner.fill(&path)?;
     one(path)
@@ -374,6 +383,7 @@ fn move_out(churner: &mut Churner) -> Outcome {
     };
     fs::create_dir_all(&churner.aside)?;
     let to = churner.aside.join(format!("out-{}", churner.count));
+    churner.lose(&from)?;
     fs::rename(churner.at(&from), to)?;
     one(from)
 }
