@@ -1,7 +1,8 @@
 //! What a mirror does, one behaviour each.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -17,6 +18,7 @@ use serde_json::Value;
 use crate::common::dump::Dump;
 use crate::common::lab::{Lab, Route};
 use crate::common::prerequisites::{Tmpfs, need};
+use crate::common::run::BINARY;
 use crate::common::tree::tree;
 use crate::needs;
 use crate::standby::{OWN, QUICK, Standby};
@@ -403,6 +405,53 @@ fn a_plans_roots_are_mirrored_and_a_changed_plan_is_read_again() {
         let found = Dump::of(&lab.path(root)).differences(&copy);
         assert!(found.is_empty(), "{root}: {found:?}");
     }
+    run.signal(Signal::TERM);
+    let outcome = run.wait();
+    assert!(outcome.status.success(), "{outcome}");
+}
+
+#[test]
+fn the_service_manager_is_not_left_without_a_word_while_a_plan_is_read_again() {
+    let lab = Lab::with_source(SMALL);
+    let [_, shell, ..] = lab.far_options();
+    // Its host can be slow to reach.
+    let (slow, far) = (lab.path("slow"), lab.path("slow-shell"));
+    let text = format!(
+        "#!/bin/sh\n[ -e '{}' ] && sleep 3\nexec '{}' \"$@\"\n",
+        slow.display(),
+        shell.display()
+    );
+    fs::write(&far, text).unwrap();
+    fs::set_permissions(&far, fs::Permissions::from_mode(0o755)).unwrap();
+    let text = format!(
+        "name = \"one\"\n[destination]\nhost = \"far\"\nshell = \"{}\"\nagent = \"{BINARY}\"\n\
+         [[root]]\nname = \"one\"\npath = \"{}\"\ndestination = \"{}\"\n",
+        far.display(),
+        lab.src.display(),
+        lab.dst.display()
+    );
+    fs::write(lab.path("plan.toml"), text).unwrap();
+    let manager = UnixDatagram::bind(lab.path("notify")).unwrap();
+    let heard = || {
+        let mut buffer = [0; 256];
+        let len = manager.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..len]).into_owned()
+    };
+    let socket = format!("NOTIFY_SOCKET={}", lab.path("notify").display());
+    let service = ["env".into(), socket.into(), "WATCHDOG_USEC=1000000".into()];
+    let mirror = lab
+        .cutover(["mirror", "--plan"])
+        .args([lab.path("plan.toml")]);
+    let run = mirror.behind(&lab, &service).spawn();
+    while heard() != "READY=1" {}
+    fs::write(slow, "").unwrap();
+    run.signal(Signal::HUP);
+    while !heard().starts_with("RELOADING=1") {}
+    let mut words = 0;
+    while heard() != "READY=1" {
+        words += 1;
+    }
+    assert!(words >= 4, "{words}");
     run.signal(Signal::TERM);
     let outcome = run.wait();
     assert!(outcome.status.success(), "{outcome}");

@@ -226,7 +226,7 @@ impl MirrorCommand {
         loop {
             match self.mirror(&what, &ui, &orders)? {
                 Ended::Stopped | Ended::HandedOver => return Ok(0),
-                Ended::Reloads => match self.what() {
+                Ended::Reloads => match self.what_anew()? {
                     Ok(anew) => what = anew,
                     Err(err) => {
                         let text = format!("the plan is not used, the former one goes on: {err}");
@@ -258,8 +258,7 @@ impl MirrorCommand {
             let now = pulse.load(Ordering::Relaxed);
             seen.swap(now, Ordering::Relaxed) != now
         };
-        let watchdog = Watchdog::start(Notifier::of_process(), is_alive)
-            .map_err(|err| Error::io("start", "the watchdog's thread", err))?;
+        let watchdog = start_watchdog(is_alive)?;
         Notifier::of_process().ready();
         orders.go_to(Some(requests));
         let ended = mirror.run(ui);
@@ -272,6 +271,17 @@ impl MirrorCommand {
         }
         control.finish()?;
         ended
+    }
+
+    /// What the plan says now that it has changed. Hosts are reached for it, which may take longer
+    /// than the service manager waits for a word.
+    fn what_anew(&self) -> Result<Result<What, Error>, Error> {
+        let watchdog = start_watchdog(|| true)?;
+        let what = self.what();
+        if let Some(watchdog) = watchdog {
+            watchdog.finish();
+        }
+        Ok(what)
     }
 
     /// What the arguments, or the plan, say now.
@@ -428,6 +438,11 @@ impl MirrorCommand {
             writes,
         })
     }
+}
+
+fn start_watchdog(is_alive: impl Fn() -> bool + Send + 'static) -> Result<Option<Watchdog>, Error> {
+    Watchdog::start(Notifier::of_process(), is_alive)
+        .map_err(|err| Error::io("start", "the watchdog's thread", err))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Error> {
